@@ -1,0 +1,1 @@
+"""Files in, files out: scans, their doors, the simulator. Nothing is learned here."""

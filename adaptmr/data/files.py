@@ -1,0 +1,107 @@
+"""Outputs that appear complete or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adaptmr.errors import BadInputError
+
+
+def _prepare(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise BadInputError(
+            "the output exists already",
+            file=path,
+            hint="Choose another name, or allow it to be replaced with --overwrite",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(
+        "the output cannot be written",
+        file=path,
+        got=error.strerror or str(error),
+        hint="Choose a folder with room that you may write to",
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def complete_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it takes the final name only if the block succeeds.
+
+    Args:
+        path: final name; its folder is made when missing.
+        overwrite: whether an existing file may be replaced (in one step, at the end).
+
+    Raises:
+        BadInputError: the output exists, or cannot be written.
+    """
+    _prepare(path, overwrite)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            yield partial
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
+            partial.replace(path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; it takes the final name only on success.
+
+    Args:
+        path: final name; its parent is made when missing.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        BadInputError: the output exists, or cannot be written.
+    """
+    _prepare(path, overwrite)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
+            partial = Path(folder) / "new"
+            partial.mkdir()
+            yield partial
+            if path.exists():
+                path.rename(Path(folder) / "old")
+            partial.rename(path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse early when a volume of ``needed`` bytes cannot fit below ``folder``.
+
+    Raises:
+        BadInputError: the file system has less room.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise BadInputError(
+            "the disk has not enough room for the output",
+            file=folder,
+            got=f"{free:,} bytes free",
+            expected=f"{needed:,} bytes",
+            hint="Free some space or choose another folder",
+        )

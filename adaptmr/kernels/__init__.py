@@ -1,0 +1,1 @@
+"""Efficiency kernels: tensors in, tensors out, a plain-torch reference beside each."""

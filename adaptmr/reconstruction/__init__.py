@@ -1,0 +1,1 @@
+"""From acquired k-space to an image, and how good that image is."""

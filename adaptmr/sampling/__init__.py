@@ -1,0 +1,1 @@
+"""Which positions of k-space to acquire, and how uncertain we are."""

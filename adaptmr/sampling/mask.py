@@ -1,0 +1,195 @@
+"""`Mask`: which positions of k-space are acquired, as an immutable value."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptmr.errors import BadInputError
+
+
+def centred_block(size: int, length: int) -> slice:
+    """The ``length`` positions about the centre of an axis of ``size``, as fastMRI places them."""
+    start = (size - length + 1) // 2
+    return slice(start, start + length)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Positions of k-space to acquire: lines (1-D, along the last axis) or points (2-D).
+
+    Attributes:
+        positions: bool, (phase,) for lines or (readout, phase) for points; read-only.
+        low_frequency: size of the fully acquired centred block, one number per position axis;
+            all zero when there is none.
+        encoded: bool like ``positions``: positions that exist in the scan (zero padding excluded).
+        nominal_acceleration: the acceleration that was asked for.
+        provenance: how the mask was made: name of the generator, its arguments and seed.
+    """
+
+    positions: NDArray[np.bool_]
+    low_frequency: tuple[int, ...]
+    encoded: NDArray[np.bool_] | None = None
+    nominal_acceleration: float | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        positions = np.array(self.positions, dtype=np.bool_)
+        encoded = (
+            np.ones_like(positions) if self.encoded is None else np.array(self.encoded, np.bool_)
+        )
+        if positions.ndim not in (1, 2) or positions.size == 0:
+            raise BadInputError(
+                "a mask has one axis (lines) or two (points)", field="mask", got=positions.shape
+            )
+        if encoded.shape != positions.shape:
+            raise BadInputError(
+                "the encoded positions do not fit the mask",
+                field="encoded",
+                got=encoded.shape,
+                expected=positions.shape,
+            )
+        if bool((positions & ~encoded).any()):
+            raise BadInputError(
+                "the mask acquires positions that do not exist in the scan",
+                field="mask",
+                got=f"{int((positions & ~encoded).sum())} positions in the padding",
+                expected="none",
+            )
+        if len(self.low_frequency) != positions.ndim:
+            raise BadInputError(
+                "the low-frequency block needs one size per axis of the mask",
+                field="low_frequency",
+                got=self.low_frequency,
+                expected=f"{positions.ndim} numbers",
+            )
+        positions.flags.writeable = False
+        encoded.flags.writeable = False
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "encoded", encoded)
+        block = positions[self.block]
+        if not bool(block.all()):
+            raise BadInputError(
+                "the low-frequency block is not fully acquired",
+                field="low_frequency",
+                got=f"{int(block.sum())} of {block.size} positions",
+                expected="all of them",
+            )
+
+    @property
+    def block(self) -> tuple[slice, ...]:
+        """Index of the low-frequency block within ``positions``."""
+        return tuple(
+            centred_block(size, length)
+            for size, length in zip(self.positions.shape, self.low_frequency, strict=True)
+        )
+
+    @property
+    def axes(self) -> int:
+        """1 for lines, 2 for points."""
+        return self.positions.ndim
+
+    @property
+    def budget(self) -> int:
+        """Number of positions acquired, the low-frequency block included."""
+        return int(self.positions.sum())
+
+    @property
+    def acceleration(self) -> float:
+        """Measured acceleration: positions that exist over positions acquired."""
+        assert self.encoded is not None  # noqa: S101 - set by __post_init__
+        return float(self.encoded.sum()) / max(1, self.budget)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of what the mask acquires: equal masks have equal fingerprints."""
+        assert self.encoded is not None  # noqa: S101 - set by __post_init__
+        head = json.dumps([list(self.positions.shape), list(self.low_frequency)]).encode()
+        packed = np.packbits(self.positions).tobytes() + np.packbits(self.encoded).tobytes()
+        return hashlib.sha256(head + packed).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def tensor(self, device: torch.device | str | None = None) -> Tensor:
+        """The positions as a bool tensor that broadcasts over (..., readout, phase)."""
+        positions = torch.from_numpy(self.positions.copy()).to(device)
+        return positions[None, :] if self.axes == 1 else positions
+
+    def fits(self, matrix: tuple[int, ...]) -> bool:
+        """Whether the mask belongs to k-space of size (readout, phase)."""
+        return self.positions.shape == (matrix[-1:] if self.axes == 1 else matrix[-2:])
+
+    def apply(self, kspace: Tensor) -> Tensor:
+        """K-space with everything outside the mask set to (positive) zero.
+
+        A product would leave ``-0.0`` where a negative value was, and with it its sign.
+
+        Args:
+            kspace: (..., readout, phase).
+
+        Raises:
+            BadInputError: the mask is of another size.
+        """
+        if not self.fits(tuple(kspace.shape)):
+            raise BadInputError(
+                "the mask does not fit the k-space",
+                field="mask",
+                got=self.positions.shape,
+                expected=tuple(kspace.shape[-1:] if self.axes == 1 else kspace.shape[-2:]),
+                hint="Make the mask for this matrix size",
+            )
+        zero = torch.zeros((), dtype=kspace.dtype, device=kspace.device)
+        return torch.where(self.tensor(kspace.device), kspace, zero)
+
+    def low_frequency_only(self) -> Self:
+        """The mask of the low-frequency block alone."""
+        positions = np.zeros_like(self.positions)
+        positions[self.block] = True
+        return type(self)(positions, self.low_frequency, self.encoded)
+
+    @classmethod
+    def of_acquired(cls, acquired: Tensor, encoded: Tensor | None = None) -> Self:
+        """The mask of a scan that came undersampled, its low-frequency block found.
+
+        The block is the largest centred one that is fully acquired; for points the largest such
+        square, then widened along each axis.
+
+        Args:
+            acquired: bool, (phase,) or (readout, phase).
+            encoded: bool of the same shape, positions that exist; all when not given.
+        """
+        positions = acquired.cpu().numpy()
+        return cls(
+            positions,
+            _largest_block(positions),
+            None if encoded is None else encoded.cpu().numpy(),
+            provenance={"generator": "acquired"},
+        )
+
+
+def _largest_block(positions: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Sizes of the largest centred block that is fully acquired; zeros when the centre is not."""
+
+    def full(sizes: tuple[int, ...]) -> bool:
+        index = tuple(centred_block(n, k) for n, k in zip(positions.shape, sizes, strict=True))
+        return bool(positions[index].all())
+
+    def grown(sizes: tuple[int, ...], by: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(min(n, k + d) for n, k, d in zip(positions.shape, sizes, by, strict=True))
+
+    # Blocks are nested, so growing step by step finds the largest square, then widens it.
+    sizes = (0,) * positions.ndim
+    for by in [(1,) * positions.ndim, *np.eye(positions.ndim, dtype=int).tolist()]:
+        while (larger := grown(sizes, tuple(by))) != sizes and full(larger):
+            sizes = larger
+    return sizes if all(sizes) else (0,) * positions.ndim

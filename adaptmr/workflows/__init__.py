@@ -1,0 +1,1 @@
+"""Stages that read, compute, write and report: what the commands call."""
