@@ -1,0 +1,50 @@
+# Two commands set everything up on a machine with Python 3.11 to 3.13:
+#   make demo   installs into .venv, runs the main job on simulated scans, says where the report is
+#   make test   installs what tests need, runs everything CI runs
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# A package of which nothing floats: the yardstick asks for torchvision, which is not wanted.
+YARDSTICK := fastmri
+
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint bench clean system-packages
+
+demo: .venv/adaptmr.stamp
+	$(BIN)/adaptmr demo --out demo --overwrite
+
+test: lint system-packages
+	$(BIN)/python -m pytest
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/test.stamp
+	$(BIN)/python benchmarks/classical.py --json docs/benchmarks/classical.json
+
+clean:
+	rm -rf .venv demo
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "adaptmr needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/adaptmr.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/adaptmr.stamp
+	$(PIP) --editable '.[test,lint]'
+	$(PIP) --no-deps $(YARDSTICK)
+	@touch $@
+
+# The tests of the HTML report look at it in a browser. CI machines get one; a developer's own
+# machine is left as it is, and those tests say why they skip.
+system-packages:
+	@if [ "$$CI" = true ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; fi
