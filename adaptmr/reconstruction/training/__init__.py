@@ -1,0 +1,1 @@
+"""Training of any reconstructor that is a module."""
