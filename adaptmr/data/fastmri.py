@@ -1,0 +1,526 @@
+"""fastMRI HDF5: scans in and out, images out as submissions.
+
+The layout is that of the fastMRI dataset (arXiv 1811.08839): ``kspace`` (slices, coils, readout,
+phase) or, single-coil, (slices, readout, phase); ``reconstruction_rss`` or ``reconstruction_esc``;
+``mask`` where the scan is undersampled; ``ismrmrd_header``; attributes ``acquisition``, ``max``,
+``norm``, ``patient_id``.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptmr.data.files import complete_file, require_room
+from adaptmr.data.hdf5 import damage_named, dataset, open_hdf5, read_slice, require_finite
+from adaptmr.data.header_xml import parse_xml, write_xml
+from adaptmr.data.scan import Header, Scan, Stack
+from adaptmr.errors import BadInputError, UsageError
+
+_log = logging.getLogger(__name__)
+_TARGETS = ("reconstruction_rss", "reconstruction_esc")
+_COMPLEX_HINT = (
+    "Save it as complex64: pairs of real numbers as kspace[..., 0] + 1j * kspace[..., 1];"
+    " a magnitude image has no k-space"
+)
+
+
+def read_scan(path: Path) -> Scan:
+    """Open a fastMRI file, single-coil (3 axes, gets a coil axis of 1) or multi-coil (4 axes).
+
+    Slices are read when they are asked for, each checked to be finite and converted to complex64.
+    A missing or unreadable header means: nothing known but the matrix, no padding. Positions
+    outside the mask or in the padding are zero in what is read, whatever the file has there.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BadInputError: the file is damaged, lacks ``kspace``, or its parts disagree.
+    """
+    with open_hdf5(path) as file:
+        kspace = dataset(file, path, "kspace")
+        _check_kspace(path, kspace)
+        slices, *coils, readout, phase = kspace.shape
+        header = _read_header(path, file)
+        check_matrix(path, header, (readout, phase))
+        padding = padding_of(path, header, phase)
+        acquired = _read_mask(path, file, (readout, phase), padding)
+        if acquired.ndim == 2:
+            header = header.model_copy(update={"phase_axes": 2})
+        target = _read_target(path, file, slices)
+        maximum = None if target is None else _read_maximum(file)
+        noise = _read_noise(path, file)
+    if target is not None and maximum is None:
+        maximum = max(float(image.max()) for image in target)
+    shape = (slices, coils[0] if coils else 1, readout, phase)
+    return Scan(
+        name=path.name,
+        kspace=Stack(shape, partial(_read_kspace, path, acquired)),
+        acquired=torch.from_numpy(acquired),
+        padding=padding,
+        header=header,
+        target=target,
+        maximum=maximum,
+        noise=noise,
+    )
+
+
+def _check_kspace(path: Path, kspace: h5py.Dataset) -> None:
+    got = f"{kspace.dtype} of shape {kspace.shape}"
+    if kspace.dtype.kind != "c":
+        raise BadInputError(
+            "k-space is not complex",
+            file=path,
+            field="kspace",
+            got=got,
+            expected="complex64 (slices, coils, readout, phase)",
+            hint=_COMPLEX_HINT,
+        )
+    if kspace.ndim not in (3, 4):
+        raise BadInputError(
+            "k-space has the wrong number of axes",
+            file=path,
+            field="kspace",
+            got=got,
+            expected="(slices, coils, readout, phase), or (slices, readout, phase) for one coil",
+        )
+
+
+def _read_header(path: Path, file: h5py.File) -> Header:
+    try:
+        text = dataset(file, path, "ismrmrd_header")[()]
+        header = parse_xml(text).header
+    except (BadInputError, OSError, TypeError, AttributeError, ValueError) as error:
+        _log.warning("%s: no usable header, nothing but the matrix is known: %s", path, error)
+        header = Header()
+    updates: dict[str, str | int] = {}
+    for field, name in (("acquisition", "acquisition"), ("subject", "patient_id")):
+        value = _attribute(file, name)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", errors="replace")
+        if isinstance(value, str) and value:
+            updates[field] = value
+    return header.model_copy(update=updates)
+
+
+def _attribute(file: h5py.File, name: str) -> object:
+    try:
+        return file.attrs.get(name)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
+
+
+def check_matrix(path: Path | str, header: Header, matrix: tuple[int, int]) -> None:
+    """Refuse a header whose encoded matrix is not the array's (readout, phase).
+
+    Raises:
+        BadInputError: they disagree.
+    """
+    if header.encoded_matrix is not None and header.encoded_matrix[:2] != matrix:
+        raise BadInputError(
+            "the header disagrees with the k-space",
+            file=path,
+            field="encodedSpace.matrixSize",
+            got=header.encoded_matrix[:2],
+            expected=f"{matrix}, the k-space's (readout, phase)",
+            hint="Correct the header, or remove it if the k-space is right",
+        )
+
+
+def padding_of(path: Path | str, header: Header, phase: int) -> tuple[int, int]:
+    """The columns that exist, as fastMRI counts them from the encoding limits.
+
+    ``left = phase // 2 - center``, ``right = left + maximum + 1``; all columns without limits.
+
+    Raises:
+        BadInputError: the limits reach outside the k-space.
+    """
+    if header.phase_limits is None:
+        return 0, phase
+    low, centre, high = header.phase_limits
+    left = phase // 2 - centre
+    right = left + high + 1
+    if not (0 <= left < right <= phase and 0 <= low <= high):
+        raise BadInputError(
+            "the header disagrees with the k-space",
+            file=path,
+            field="encodingLimits.kspace_encoding_step_1",
+            got=f"minimum {low}, center {centre}, maximum {high}: columns {left} to {right - 1}",
+            expected=f"columns within 0 to {phase - 1}",
+            hint="Correct the header, or remove it if the k-space is right",
+        )
+    return left, right
+
+
+def _read_mask(
+    path: Path, file: h5py.File, matrix: tuple[int, int], padding: tuple[int, int]
+) -> NDArray[np.bool_]:
+    encoded = np.zeros(matrix[1], dtype=np.bool_)
+    encoded[padding[0] : padding[1]] = True
+    if "mask" not in file:
+        return encoded
+    data = dataset(file, path, "mask")
+    if data.shape not in (matrix, matrix[1:]):
+        raise BadInputError(
+            "the mask does not fit the k-space",
+            file=path,
+            field="mask",
+            got=f"shape {data.shape}",
+            expected=f"{matrix[1:]} for lines or {matrix} for points",
+            hint="Store the mask that the scan was acquired with",
+        )
+    with damage_named(path, "mask"):
+        values = np.asarray(data[()])
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise BadInputError(
+            "the mask has values other than 0 and 1",
+            file=path,
+            field="mask",
+            got=values.dtype,
+            expected="bool, or numbers that are 0 or 1",
+        )
+    acquired: NDArray[np.bool_] = values.astype(np.bool_) & encoded
+    if not acquired.any():
+        raise BadInputError(
+            "the mask acquires nothing", file=path, field="mask", expected="at least one line"
+        )
+    return as_lines(acquired)
+
+
+def as_lines(acquired: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Positions (readout, phase) as (phase,) where whole lines were acquired, else unchanged."""
+    if acquired.ndim == 2 and bool((acquired == acquired[:1]).all()):
+        return acquired[0].copy()
+    return acquired
+
+
+def _read_kspace(path: Path, acquired: NDArray[np.bool_], start: int, stop: int) -> Tensor:
+    with open_hdf5(path) as file:
+        data = dataset(file, path, "kspace")
+        shape = data.shape if data.ndim == 4 else (data.shape[0], 1, *data.shape[1:])
+        out = np.empty((stop - start, *shape[1:]), dtype=np.complex64)
+        for index in range(start, stop):
+            out[index - start] = read_slice(path, data, index, np.complex64)
+    if not acquired.all():
+        out[..., ~acquired] = 0
+    return torch.from_numpy(out)
+
+
+def _read_images(path: Path, name: str, start: int, stop: int) -> Tensor:
+    with open_hdf5(path) as file:
+        data = dataset(file, path, name)
+        out = np.empty((stop - start, *data.shape[1:]), dtype=np.float32)
+        for index in range(start, stop):
+            out[index - start] = read_slice(path, data, index, np.float32)
+    return torch.from_numpy(out)
+
+
+def _read_target(path: Path, file: h5py.File, slices: int) -> Stack | None:
+    name = _target_name(file)
+    if name is None:
+        return None
+    images = _images(path, file, name)
+    if len(images) != slices:
+        raise BadInputError(
+            "the target has another number of slices than the k-space",
+            file=path,
+            field=name,
+            got=len(images),
+            expected=slices,
+        )
+    return images
+
+
+def _target_name(file: h5py.File) -> str | None:
+    kspace = file.get("kspace")
+    single = isinstance(kspace, h5py.Dataset) and kspace.ndim == 3
+    order = reversed(_TARGETS) if single else _TARGETS
+    return next((name for name in order if name in file), None)
+
+
+def target_dataset(path: Path) -> str:
+    """Name of the reference images of a file.
+
+    ``reconstruction_rss`` for multi-coil files; single-coil files (3 axes) carry both, and
+    ``reconstruction_esc`` is the one that fastMRI evaluates them against.
+
+    Raises:
+        BadInputError: the file has neither.
+    """
+    with open_hdf5(path) as file:
+        name = _target_name(file)
+    if name is None:
+        raise BadInputError(
+            "the file has no reference images",
+            file=path,
+            field="reconstruction_rss",
+            expected=" or ".join(_TARGETS),
+        )
+    return name
+
+
+def read_images(path: Path, name: str) -> Stack:
+    """The images (slices, rows, columns) float32 of a dataset, for example ``reconstruction``.
+
+    Raises:
+        BadInputError: the file is damaged, the dataset missing, complex or of another rank.
+    """
+    with open_hdf5(path) as file:
+        return _images(path, file, name)
+
+
+def _images(path: Path, file: h5py.File, name: str) -> Stack:
+    data = dataset(file, path, name)
+    if data.ndim != 3 or data.dtype.kind not in "iuf":
+        raise BadInputError(
+            "these are not magnitude images",
+            file=path,
+            field=name,
+            got=f"{data.dtype} of shape {data.shape}",
+            expected="real numbers (slices, rows, columns)",
+        )
+    return Stack(tuple(data.shape), partial(_read_images, path, name))
+
+
+def _read_maximum(file: h5py.File) -> float | None:
+    value = _attribute(file, "max")
+    if isinstance(value, int | float | np.number) and math.isfinite(value) and value > 0:
+        return float(value)
+    return None
+
+
+def _read_noise(path: Path, file: h5py.File) -> Tensor | None:
+    if "noise" not in file:
+        return None
+    data = dataset(file, path, "noise")
+    if data.ndim != 2 or data.dtype.kind != "c":
+        raise BadInputError(
+            "the noise samples have the wrong layout",
+            file=path,
+            field="noise",
+            got=f"{data.dtype} of shape {data.shape}",
+            expected="complex (coils, samples)",
+        )
+    return torch.from_numpy(
+        np.stack([read_slice(path, data, coil, np.complex64) for coil in range(data.shape[0])])
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How k-space and target of a scan are stored."""
+
+    target: str
+    coil_axis: bool
+
+
+_MULTI_COIL = _Layout("reconstruction_rss", coil_axis=True)
+_SINGLE_COIL = _Layout("reconstruction_esc", coil_axis=False)
+
+
+def write_scan(
+    scan: Scan,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    extra_datasets: Mapping[str, NDArray[np.generic]] | None = None,
+    extra_attributes: Mapping[str, str | float | int] | None = None,
+) -> None:
+    """Write a scan as a multi-coil fastMRI file, slice by slice.
+
+    K-space is chunked by coil image and carries fletcher32 checksums, so that damaged bytes are
+    noticed on reading. The same scan gives the same bytes.
+
+    Args:
+        scan: what to write; a target becomes ``reconstruction_rss``.
+        path: the file.
+        overwrite: whether an existing file may be replaced.
+        extra_datasets: further arrays by name, for example tissue labels.
+        extra_attributes: further attributes of the file.
+
+    Raises:
+        BadInputError: the output exists or cannot be written, or the scan contradicts itself.
+        UsageError: an extra has the name of something that the layout defines.
+    """
+    _write(scan, path, _MULTI_COIL, overwrite, extra_datasets or {}, extra_attributes or {})
+
+
+def write_single_coil_scan(
+    scan: Scan,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    extra_datasets: Mapping[str, NDArray[np.generic]] | None = None,
+    extra_attributes: Mapping[str, str | float | int] | None = None,
+) -> None:
+    """Write a scan of one coil in fastMRI's single-coil layout: no coil axis, target ``_esc``.
+
+    Arguments and errors are those of `write_scan`.
+
+    Raises:
+        BadInputError: also when the scan has several coils.
+    """
+    if scan.coils != 1:
+        raise BadInputError(
+            "the single-coil layout holds one coil",
+            file=scan.name,
+            field="kspace",
+            got=f"{scan.coils} coils",
+            hint="Write it as a multi-coil file",
+        )
+    _write(scan, path, _SINGLE_COIL, overwrite, extra_datasets or {}, extra_attributes or {})
+
+
+def _write(
+    scan: Scan,
+    path: Path,
+    layout: _Layout,
+    overwrite: bool,
+    extra_datasets: Mapping[str, NDArray[np.generic]],
+    extra_attributes: Mapping[str, str | float | int],
+) -> None:
+    _check_extras(extra_datasets, extra_attributes)
+    header = file_header(scan)
+    require_room(path.parent, 8 * math.prod(scan.kspace.shape))
+    with (
+        complete_file(path, overwrite=overwrite) as partial_path,
+        h5py.File(partial_path, "w") as file,
+    ):
+        _write_kspace(file, scan, layout)
+        file["ismrmrd_header"] = write_xml(
+            # These two have attributes of their own.
+            header.model_copy(update={"acquisition": None, "subject": None}),
+            coils=scan.coils,
+        )
+        if scan.target is not None:
+            _write_target(file, scan.target, layout.target)
+        if not scan.fully_sampled:
+            file["mask"] = (scan.acquired & scan.encoded).numpy()
+        if scan.noise is not None:
+            file["noise"] = scan.noise.to(torch.complex64).numpy()
+        for name, array in extra_datasets.items():
+            file[name] = array
+        if header.acquisition is not None:
+            file.attrs["acquisition"] = header.acquisition
+        if header.subject is not None:
+            file.attrs["patient_id"] = header.subject
+        for name, value in extra_attributes.items():
+            file.attrs[name] = value
+
+
+def _check_extras(datasets: Mapping[str, object], attributes: Mapping[str, object]) -> None:
+    taken = {"kspace", "ismrmrd_header", "mask", "noise", *_TARGETS} & set(datasets)
+    taken |= {"acquisition", "max", "norm", "patient_id"} & set(attributes)
+    if taken:
+        raise UsageError(
+            "the fastMRI layout defines these names itself", got=", ".join(sorted(taken))
+        )
+
+
+def file_header(scan: Scan) -> Header:
+    """The header of a scan with matrix and phase limits filled in from the scan itself.
+
+    Raises:
+        BadInputError: the header disagrees with the k-space, or the centre lies in the padding.
+    """
+    readout, phase = scan.matrix
+    check_matrix(scan.name, scan.header, scan.matrix)
+    left, right = scan.padding
+    if not 0 <= left <= phase // 2 < right <= phase:
+        raise BadInputError(
+            "the padding covers the centre of k-space, or reaches outside",
+            file=scan.name,
+            field="padding",
+            got=scan.padding,
+            expected=f"a range within 0 to {phase} that holds {phase // 2}",
+        )
+    rows, columns = scan.matrix if scan.target is None else scan.target.shape[1:]
+    return scan.header.model_copy(
+        update={
+            "encoded_matrix": scan.header.encoded_matrix or (readout, phase, 1),
+            "recon_matrix": scan.header.recon_matrix or (rows, columns, 1),
+            "phase_limits": (0, phase // 2 - left, right - left - 1),
+        }
+    )
+
+
+def _write_kspace(file: h5py.File, scan: Scan, layout: _Layout) -> None:
+    shape = scan.kspace.shape if layout.coil_axis else (scan.slices, *scan.matrix)
+    data = file.create_dataset(
+        "kspace",
+        shape,
+        np.complex64,
+        chunks=(1,) * (len(shape) - 2) + scan.matrix,
+        fletcher32=True,
+    )
+    for index, kspace in enumerate(scan.kspace):
+        values = kspace.to(torch.complex64).cpu().numpy()
+        require_finite(values, scan.name, "kspace", index)
+        data[index] = values if layout.coil_axis else values[0]
+
+
+def _write_target(file: h5py.File, target: Stack, name: str) -> None:
+    maximum, squares = _write_images(file, target, name)
+    file.attrs["max"] = maximum
+    file.attrs["norm"] = math.sqrt(squares)
+
+
+def _write_images(file: h5py.File, images: Stack, name: str) -> tuple[float, float]:
+    """Write images slice by slice; returns their maximum and the sum of their squares."""
+    data = file.create_dataset(
+        name, images.shape, np.float32, chunks=(1, *images.shape[1:]), fletcher32=True
+    )
+    maximum, squares = -math.inf, 0.0
+    for index, image in enumerate(images):
+        values = image.to(torch.float32).cpu().numpy()
+        require_finite(values, Path(file.filename).name, name, index)
+        data[index] = values
+        maximum = max(maximum, float(values.max()))
+        squares += float(np.square(values, dtype=np.float64).sum())
+    return maximum, squares
+
+
+def write_submission(
+    path: Path,
+    images: Stack | Tensor,
+    *,
+    overwrite: bool = False,
+    attributes: Mapping[str, str | float | int] | None = None,
+) -> None:
+    """Write images as a fastMRI submission: dataset ``reconstruction``, one file per volume.
+
+    Args:
+        path: the file; ``fastmri.evaluate`` expects the name of the target's file.
+        images: (slices, rows, columns) magnitude, written as float32.
+        overwrite: whether an existing file may be replaced.
+        attributes: attributes of the file.
+
+    Raises:
+        BadInputError: wrong rank, not finite, or an output that exists or cannot be written.
+    """
+    stack = Stack.of(images) if isinstance(images, Tensor) else images
+    if len(stack.shape) != 3:
+        raise BadInputError(
+            "a submission holds one magnitude image per slice",
+            file=path,
+            field="reconstruction",
+            got=stack.shape,
+            expected="(slices, rows, columns)",
+        )
+    require_room(path.parent, 4 * math.prod(stack.shape))
+    with (
+        complete_file(path, overwrite=overwrite) as partial_path,
+        h5py.File(partial_path, "w") as file,
+    ):
+        _write_images(file, stack, "reconstruction")
+        for name, value in (attributes or {}).items():
+            file.attrs[name] = value

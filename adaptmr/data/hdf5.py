@@ -1,0 +1,162 @@
+"""HDF5 files opened and read so that damage becomes a `BadInputError` that names it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptmr.errors import BadInputError
+
+# What h5py raises on damaged files, found by fuzzing headers and data.
+DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, AttributeError)
+
+
+@contextmanager
+def damage_named(
+    path: Path, field: str | None = None, slice_index: int | None = None
+) -> Iterator[None]:
+    """Turn whatever h5py raises within the block into a `BadInputError`.
+
+    Keep the block to the calls of h5py: a mistake of ours in it would be blamed on the file.
+
+    Raises:
+        BadInputError: the file is damaged there.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        raise BadInputError(
+            "the file is damaged",
+            file=path,
+            field=field,
+            slice_index=slice_index,
+            got=str(error) or type(error).__name__,
+            hint="Copy the file again from where it came",
+        ) from error
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading.
+
+    Raises:
+        BadInputError: the file is missing, empty, not HDF5, truncated or damaged.
+    """
+    require_file(path)
+    try:
+        file = h5py.File(path, "r")
+    except DAMAGE as error:
+        raise _cannot_open(path, error) from error
+    with file:
+        yield file
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is not a file with something in it.
+
+    Raises:
+        BadInputError: nothing is there, it is a folder, or it is empty.
+    """
+    if not path.exists():
+        raise BadInputError("the file does not exist", file=path, hint="Check the path")
+    if not path.is_file():
+        raise BadInputError("this is not a file", file=path, hint="Name the files themselves")
+    if path.stat().st_size == 0:
+        raise BadInputError(
+            "the file is empty",
+            file=path,
+            got="0 bytes",
+            hint="Copy the file again from where it came",
+        )
+
+
+def _cannot_open(path: Path, error: BaseException) -> BadInputError:
+    if isinstance(error, PermissionError):
+        return BadInputError(
+            "the file may not be read", file=path, hint="Ask for permission to read it"
+        )
+    if h5py.is_hdf5(path):
+        return BadInputError(
+            "the HDF5 file is truncated or damaged",
+            file=path,
+            got=f"{path.stat().st_size:,} bytes; {error}",
+            hint="Copy the file again from where it came",
+        )
+    return BadInputError(
+        "this is not an HDF5 file",
+        file=path,
+        got=f"first bytes {path.open('rb').read(8)!r}",
+        expected="an HDF5 file",
+        hint="`adaptmr inspect` tells what the file is",
+    )
+
+
+def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """The dataset of that name.
+
+    Raises:
+        BadInputError: there is none, or it holds no data.
+    """
+    with damage_named(path, name):
+        found = file.get(name)
+        present = sorted(file.keys())
+    if not isinstance(found, h5py.Dataset):
+        raise BadInputError(
+            "a dataset is missing",
+            file=path,
+            field=name,
+            got=", ".join(present) or "an empty file",
+            expected=f"a dataset '{name}'",
+        )
+    with damage_named(path, name):
+        size, stored = found.size, found.id.get_storage_size()
+    if not size or not stored:
+        raise BadInputError(
+            "a dataset holds no data",
+            file=path,
+            field=name,
+            got=f"shape {found.shape}, {stored} bytes stored",
+            hint="The file was never completely written: make it again",
+        )
+    return found
+
+
+def read_slice(
+    path: Path, data: h5py.Dataset, index: int, dtype: type[np.generic]
+) -> NDArray[np.generic]:
+    """One slice of a dataset as a native C-ordered array of ``dtype``, known to be finite.
+
+    Raises:
+        BadInputError: the slice is damaged, or has values that are NaN, infinite or too large
+            for ``dtype``.
+    """
+    with damage_named(path, data.name.lstrip("/"), index):
+        stored = data[index]
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: NDArray[np.generic] = np.ascontiguousarray(stored, dtype=dtype)
+    require_finite(values, path, data.name.lstrip("/"), index)
+    return values
+
+
+def require_finite(
+    values: NDArray[np.generic], path: Path | str, field: str, slice_index: int | None = None
+) -> None:
+    """Refuse values that are NaN or infinite.
+
+    Raises:
+        BadInputError: with their number.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise BadInputError(
+            "values are not finite",
+            file=path,
+            slice_index=slice_index,
+            field=field,
+            got=f"{values.size - int(finite.sum())} NaN or infinite of {values.size}",
+            expected="finite numbers",
+            hint="Export the scan again, or leave it out",
+        )
