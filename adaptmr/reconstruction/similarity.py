@@ -29,6 +29,17 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> Tens
     Raises:
         BadInputError: the shapes differ, or an image is smaller than the window.
     """
+    return ssim_map(prediction, target, data_range).mean((-2, -1))
+
+
+def ssim_map(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> Tensor:
+    """Structural similarity of each window that lies inside the image; its mean is `ssim`.
+
+    Takes and raises what `ssim` does.
+
+    Returns:
+        (..., rows - 6, columns - 6); element (i, j) is the window centred on pixel (i + 3, j + 3).
+    """
     if prediction.shape != target.shape:
         raise BadInputError(
             "prediction and target have different shapes",
@@ -56,7 +67,8 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> Tens
     mean_x, mean_y = mean_x + offset_x, mean_y + offset_y
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     denominator = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-    return (numerator / denominator).mean((-2, -1))
+    similarity: Tensor = numerator / denominator
+    return similarity
 
 
 def _window_mean(image: Tensor) -> Tensor:
