@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptmr.data.files import complete_file, require_room
+from adaptmr.data.geometry import check_matrix, header_of, padding_of
 from adaptmr.data.hdf5 import damage_named, dataset, open_hdf5, read_slice, require_finite
 from adaptmr.data.header_xml import parse_xml, write_xml
+from adaptmr.data.positions import as_lines, columns, mask_positions, phase_axes
 from adaptmr.data.scan import Header, Scan, Stack
 from adaptmr.errors import BadInputError, UsageError
 
@@ -54,8 +56,7 @@ def read_scan(path: Path) -> Scan:
         check_matrix(path, header, (readout, phase))
         padding = padding_of(path, header, phase)
         acquired = _read_mask(path, file, (readout, phase), padding)
-        if acquired.ndim == 2:
-            header = header.model_copy(update={"phase_axes": 2})
+        header = header.model_copy(update={"phase_axes": phase_axes(header, acquired)})
         target = _read_target(path, file, slices)
         maximum = None if target is None else _read_maximum(file)
         noise = _read_noise(path, file)
@@ -119,88 +120,16 @@ def _attribute(file: h5py.File, name: str) -> object:
         return None
 
 
-def check_matrix(path: Path | str, header: Header, matrix: tuple[int, int]) -> None:
-    """Refuse a header whose encoded matrix is not the array's (readout, phase).
-
-    Raises:
-        BadInputError: they disagree.
-    """
-    if header.encoded_matrix is not None and header.encoded_matrix[:2] != matrix:
-        raise BadInputError(
-            "the header disagrees with the k-space",
-            file=path,
-            field="encodedSpace.matrixSize",
-            got=header.encoded_matrix[:2],
-            expected=f"{matrix}, the k-space's (readout, phase)",
-            hint="Correct the header, or remove it if the k-space is right",
-        )
-
-
-def padding_of(path: Path | str, header: Header, phase: int) -> tuple[int, int]:
-    """The columns that exist, as fastMRI counts them from the encoding limits.
-
-    ``left = phase // 2 - center``, ``right = left + maximum + 1``; all columns without limits.
-
-    Raises:
-        BadInputError: the limits reach outside the k-space.
-    """
-    if header.phase_limits is None:
-        return 0, phase
-    low, centre, high = header.phase_limits
-    left = phase // 2 - centre
-    right = left + high + 1
-    if not (0 <= left < right <= phase and 0 <= low <= high):
-        raise BadInputError(
-            "the header disagrees with the k-space",
-            file=path,
-            field="encodingLimits.kspace_encoding_step_1",
-            got=f"minimum {low}, center {centre}, maximum {high}: columns {left} to {right - 1}",
-            expected=f"columns within 0 to {phase - 1}",
-            hint="Correct the header, or remove it if the k-space is right",
-        )
-    return left, right
-
-
 def _read_mask(
     path: Path, file: h5py.File, matrix: tuple[int, int], padding: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    encoded = np.zeros(matrix[1], dtype=np.bool_)
-    encoded[padding[0] : padding[1]] = True
+    encoded = columns(padding, matrix[1])
     if "mask" not in file:
         return encoded
     data = dataset(file, path, "mask")
-    if data.shape not in (matrix, matrix[1:]):
-        raise BadInputError(
-            "the mask does not fit the k-space",
-            file=path,
-            field="mask",
-            got=f"shape {data.shape}",
-            expected=f"{matrix[1:]} for lines or {matrix} for points",
-            hint="Store the mask that the scan was acquired with",
-        )
     with damage_named(path, "mask"):
         values = np.asarray(data[()])
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise BadInputError(
-            "the mask has values other than 0 and 1",
-            file=path,
-            field="mask",
-            got=values.dtype,
-            expected="bool, or numbers that are 0 or 1",
-        )
-    acquired: NDArray[np.bool_] = values.astype(np.bool_) & encoded
-    if not acquired.any():
-        raise BadInputError(
-            "the mask acquires nothing", file=path, field="mask", expected="at least one line"
-        )
-    return as_lines(acquired)
-
-
-def as_lines(acquired: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Positions (readout, phase) as (phase,) where whole lines were acquired, else unchanged."""
-    if acquired.ndim == 2 and bool((acquired == acquired[:1]).all()):
-        return acquired[0].copy()
-    return acquired
+    return as_lines(mask_positions(values, matrix, encoded, path))
 
 
 def _read_kspace(path: Path, acquired: NDArray[np.bool_], start: int, stop: int) -> Tensor:
@@ -389,7 +318,7 @@ def _write(
     extra_attributes: Mapping[str, str | float | int],
 ) -> None:
     _check_extras(extra_datasets, extra_attributes)
-    header = file_header(scan)
+    header = header_of(scan)
     require_room(path.parent, 8 * math.prod(scan.kspace.shape))
     with (
         complete_file(path, overwrite=overwrite) as partial_path,
@@ -424,33 +353,6 @@ def _check_extras(datasets: Mapping[str, object], attributes: Mapping[str, objec
         raise UsageError(
             "the fastMRI layout defines these names itself", got=", ".join(sorted(taken))
         )
-
-
-def file_header(scan: Scan) -> Header:
-    """The header of a scan with matrix and phase limits filled in from the scan itself.
-
-    Raises:
-        BadInputError: the header disagrees with the k-space, or the centre lies in the padding.
-    """
-    readout, phase = scan.matrix
-    check_matrix(scan.name, scan.header, scan.matrix)
-    left, right = scan.padding
-    if not 0 <= left <= phase // 2 < right <= phase:
-        raise BadInputError(
-            "the padding covers the centre of k-space, or reaches outside",
-            file=scan.name,
-            field="padding",
-            got=scan.padding,
-            expected=f"a range within 0 to {phase} that holds {phase // 2}",
-        )
-    rows, columns = scan.matrix if scan.target is None else scan.target.shape[1:]
-    return scan.header.model_copy(
-        update={
-            "encoded_matrix": scan.header.encoded_matrix or (readout, phase, 1),
-            "recon_matrix": scan.header.recon_matrix or (rows, columns, 1),
-            "phase_limits": (0, phase // 2 - left, right - left - 1),
-        }
-    )
 
 
 def _write_kspace(file: h5py.File, scan: Scan, layout: _Layout) -> None:
