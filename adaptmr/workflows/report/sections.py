@@ -252,8 +252,7 @@ def _image_gallery(
         tuple(rows),
         tuple(legend),
         f"{scope}All images share one window and all error maps one scale; values beyond are "
-        "clipped. The readout runs downwards, as stored. Click a picture to enlarge it, beside "
-        "it to close.",
+        "clipped. The readout runs downwards, as stored.",
     )
 
 
