@@ -96,16 +96,22 @@ def poisson_disc(
     """Draw ``count`` of the candidates by throwing darts that keep their distance.
 
     A dart is refused within the radius ``1 + s d`` of an earlier one; ``d`` is the distance from
-    the low-frequency block, 1 at the edges of k-space. Darts are thrown in random order until the
-    count is reached, with the largest slope ``s`` (by bisection) at which it is. So the density
-    falls off as ``1 / (1 + s d)^2``, the budget is met exactly, and no two points are closer than
-    the smaller of their radii.
+    the low-frequency block, 1 at the nearest edge of k-space. Darts are thrown in random order
+    until the count is reached, with the largest slope ``s`` (by bisection) at which it is. So the
+    density falls off from the centre and the budget is met exactly. On a grid, a radius between
+    two of its distances does what the larger does, and the density would fall in steps; so each
+    dart's radius is shortened at random by up to half a position. No two points are closer than
+    the smaller of their radii, less one half.
+
+    Sources: the radius law of ``sigpy.mri.poisson``; Cook, "Stochastic sampling in computer
+    graphics", 1986.
     """
     order = generator.permutation(np.flatnonzero(candidates))
     distance = _beyond(block)
+    dither = generator.random(candidates.shape) / 2
 
     def thrown(slope: float) -> list[int]:
-        return _throw(order, 1 + slope * distance, count)
+        return _throw(order, 1 + slope * distance - dither, count)
 
     lower, upper, best = 0.0, 1.0, thrown(0.0)
     while len(darts := thrown(upper)) == count and upper < max(candidates.shape):
