@@ -329,6 +329,7 @@ def _write(
             # These two have attributes of their own.
             header.model_copy(update={"acquisition": None, "subject": None}),
             coils=scan.coils,
+            slices=scan.slices,
         )
         if scan.target is not None:
             _write_target(file, scan.target, layout.target)

@@ -30,11 +30,15 @@ class ParsedXML:
         header: the allow-listed fields.
         trajectory: ``cartesian``, ``epi``, ``spiral``, ...; empty when not told.
         encodings: number of encoding spaces.
+        calibration: ``embedded``, ``separate``, ...: where the calibration lines belong.
+        partition_limits: first, central and last step of the second phase encode of a 3-D scan.
     """
 
     header: Header
     trajectory: str
     encodings: int
+    calibration: str
+    partition_limits: tuple[int, int, int] | None
 
 
 def parse_xml(text: bytes | str) -> ParsedXML:
@@ -57,6 +61,8 @@ def parse_xml(text: bytes | str) -> ParsedXML:
             header=_header(root, encoding),
             trajectory=(_text(encoding, "trajectory") or "").lower(),
             encodings=len(encodings),
+            calibration=(_text(encoding, "parallelImaging/calibrationMode") or "").lower(),
+            partition_limits=_limits(encoding, "encodingLimits/kspace_encoding_step_2"),
         )
     except (ValueError, ET.ParseError, RecursionError, OverflowError) as error:
         raise BadInputError(
@@ -131,7 +137,13 @@ def _limits(element: ET.Element, path: str) -> tuple[int, int, int] | None:
     return None if centre is None or high is None else (int(low or 0), int(centre), int(high))
 
 
-def write_xml(header: Header, *, coils: int) -> str:
+def write_xml(
+    header: Header,
+    *,
+    coils: int,
+    slices: int = 1,
+    partition_limits: tuple[int, int, int] | None = None,
+) -> str:
     """The ISMRMRD XML (schema of MRD v1) that carries every field of ``header``.
 
     What the schema requires and ``header`` does not know (fields of view, proton frequency) is
@@ -140,9 +152,11 @@ def write_xml(header: Header, *, coils: int) -> str:
     Args:
         header: with ``encoded_matrix`` set.
         coils: number of receive channels.
+        slices: number of slices.
+        partition_limits: first, central and last step of the second phase encode, if there is one.
     """
     encoded = header.encoded_matrix or (0, 0, 0)
-    low, centre, high = header.phase_limits or (0, encoded[1] // 2, encoded[1] - 1)
+    phase_limits = header.phase_limits or (0, encoded[1] // 2, encoded[1] - 1)
     named = {
         "acquisition": header.acquisition,
         "subject": header.subject,
@@ -167,7 +181,9 @@ def write_xml(header: Header, *, coils: int) -> str:
                 encodedSpace=_space(encoded, header.encoded_field_of_view),
                 reconSpace=_space(header.recon_matrix or encoded, header.recon_field_of_view),
                 encodingLimits=xsd.encodingLimitsType(
-                    kspace_encoding_step_1=xsd.limitType(minimum=low, maximum=high, center=centre),
+                    kspace_encoding_step_1=_limit(phase_limits),
+                    kspace_encoding_step_2=_limit(partition_limits or (0, 0, 0)),
+                    slice=_limit((0, slices // 2, slices - 1)),
                 ),
                 trajectory=xsd.trajectoryType.CARTESIAN,
             )
@@ -181,6 +197,11 @@ def write_xml(header: Header, *, coils: int) -> str:
         userParameters=xsd.userParametersType(userParameterString=strings) if strings else None,
     )
     return str(xsd.ToXML(document, encoding="utf-8"))
+
+
+def _limit(limits: tuple[int, int, int]) -> xsd.limitType:
+    low, centre, high = limits
+    return xsd.limitType(minimum=low, maximum=high, center=centre)
 
 
 def _space(

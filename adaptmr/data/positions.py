@@ -50,7 +50,7 @@ def mask_positions(
             got=values.dtype,
             expected="bool, or numbers that are 0 or 1",
         )
-    acquired = np.logical_and(values, encoded)
+    acquired: NDArray[np.bool_] = np.logical_and(values, encoded)
     if not acquired.any():
         raise BadInputError(
             "the mask acquires nothing", file=path, field="mask", expected="at least one line"
