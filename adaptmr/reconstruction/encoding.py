@@ -1,0 +1,95 @@
+"""The multi-coil Cartesian encoding operator ``A = M F S``."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from adaptmr.errors import BadInputError
+from adaptmr.kernels.fourier import fourier, inverse_fourier
+from adaptmr.sampling.mask import Mask
+
+
+def _centre_phase(size: int, device: torch.device) -> Tensor:
+    """``exp(2 pi i c n / N)`` with ``c = N // 2``, complex128: a centred transform is this phase,
+    the plain transform, and this phase again, times a constant."""
+    turns = (size // 2 * torch.arange(size, device=device)) % size
+    angle = 2 * torch.pi * turns.double() / size
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """``A = M F S``: image to acquired multi-coil k-space (Pruessmann et al., MRM 2001).
+
+    Attributes:
+        maps: (..., coil, readout, phase) complex coil sensitivities.
+        mask: positions acquired; the same for every leading index.
+    """
+
+    maps: Tensor
+    mask: Mask
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim < 3 or not self.maps.is_complex():
+            raise BadInputError(
+                "sensitivity maps are complex, with axes (..., coil, readout, phase)",
+                field="maps",
+                got=f"{tuple(self.maps.shape)} {self.maps.dtype}",
+            )
+        if not self.mask.fits(tuple(self.maps.shape)):
+            raise BadInputError(
+                "the mask does not fit the sensitivity maps",
+                field="mask",
+                got=self.mask.positions.shape,
+                expected=tuple(self.maps.shape[-self.mask.axes :]),
+                hint="Make the mask for this matrix size",
+            )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(..., readout, phase) image to (..., coil, readout, phase) k-space, zero off the mask."""
+        return self.mask.apply(fourier(self.maps * image.unsqueeze(-3)))
+
+    def adjoint(self, kspace: Tensor) -> Tensor:
+        """(..., coil, readout, phase) k-space to (..., readout, phase) image."""
+        coil_images = inverse_fourier(self.mask.apply(kspace))
+        return (self.maps.conj() * coil_images).sum(-3)
+
+    def normal(self, image: Tensor) -> Tensor:
+        """``adjoint(forward(image))``, without what cancels in it.
+
+        The centring shifts cancel against phases folded into the maps, and for line masks, which
+        are constant along the readout, so does the transform along the readout.
+        """
+        dims = (-1,) if self.mask.axes == 1 else (-2, -1)
+        kspace = torch.fft.fftn(self._folded_maps * image.unsqueeze(-3), dim=dims)
+        torch.view_as_real(kspace).mul_(self._weights)
+        coil_images = torch.fft.ifftn(kspace, dim=dims)
+        return (self._folded_conjugates * coil_images).sum(-3)
+
+    @cached_property
+    def energy(self) -> Tensor:
+        """(..., readout, phase) real: sum over coils of the squared sensitivities.
+
+        Its maximum bounds the norm of `normal`, because the mask and the unitary transform do not
+        amplify.
+        """
+        return torch.view_as_real(self.maps).square().sum((-4, -1))
+
+    @cached_property
+    def _folded_maps(self) -> Tensor:
+        rows, columns = self.maps.shape[-2:]
+        phase = _centre_phase(columns, self.maps.device)
+        if self.mask.axes == 2:
+            phase = phase * _centre_phase(rows, self.maps.device)[:, None]
+        return (self.maps * phase.to(self.maps.dtype)).contiguous()
+
+    @cached_property
+    def _folded_conjugates(self) -> Tensor:
+        return self._folded_maps.conj().resolve_conj()
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        """The mask as real numbers that broadcast over (..., readout, phase, 2)."""
+        return self.mask.tensor(self.maps.device).to(self.maps.real.dtype).unsqueeze(-1)
