@@ -1,0 +1,52 @@
+"""The manifest of an artefact folder: which files belong to it, and their sha256."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from adaptmr.errors import BadInputError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(file: Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Write ``manifest.json`` over all files below ``folder``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    digests = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+    (folder / MANIFEST).write_text(json.dumps({"sha256": digests}, indent=1) + "\n")
+
+
+def check_manifest(folder: Path) -> None:
+    """Check that the files of ``folder`` are those its manifest lists, byte for byte.
+
+    Raises:
+        BadInputError: no manifest, or a file is missing or altered.
+    """
+    path = folder / MANIFEST
+    try:
+        digests = dict(json.loads(path.read_text())["sha256"])
+    except FileNotFoundError as error:
+        raise BadInputError(
+            "the manifest is missing", file=path, hint="Name the folder that a command wrote"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInputError("the manifest cannot be read", file=path, got=str(error)) from error
+    for name, digest in digests.items():
+        file = folder / name
+        if not file.is_file():
+            raise BadInputError("a file of the folder is missing", file=file)
+        if (got := sha256(file)) != digest:
+            raise BadInputError(
+                "the file was altered after it was written",
+                file=file,
+                field="sha256",
+                got=got[:16],
+                expected=digest[:16],
+                hint="Copy the folder again, or make it anew",
+            )
