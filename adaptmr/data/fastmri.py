@@ -21,18 +21,15 @@ from torch import Tensor
 
 from adaptmr.data.files import complete_file, require_room
 from adaptmr.data.geometry import check_matrix, header_of, padding_of
-from adaptmr.data.hdf5 import damage_named, dataset, open_hdf5, read_slice, require_finite
+from adaptmr.data.hdf5 import damage_named, dataset, open_hdf5, read_slice
 from adaptmr.data.header_xml import parse_xml, write_xml
 from adaptmr.data.positions import as_lines, columns, mask_positions, phase_axes
 from adaptmr.data.scan import Header, Scan, Stack
+from adaptmr.data.values import require_complex, require_finite
 from adaptmr.errors import BadInputError, UsageError
 
 _log = logging.getLogger(__name__)
 _TARGETS = ("reconstruction_rss", "reconstruction_esc")
-_COMPLEX_HINT = (
-    "Save it as complex64: pairs of real numbers as kspace[..., 0] + 1j * kspace[..., 1];"
-    " a magnitude image has no k-space"
-)
 
 
 def read_scan(path: Path) -> Scan:
@@ -76,22 +73,13 @@ def read_scan(path: Path) -> Scan:
 
 
 def _check_kspace(path: Path, kspace: h5py.Dataset) -> None:
-    got = f"{kspace.dtype} of shape {kspace.shape}"
-    if kspace.dtype.kind != "c":
-        raise BadInputError(
-            "k-space is not complex",
-            file=path,
-            field="kspace",
-            got=got,
-            expected="complex64 (slices, coils, readout, phase)",
-            hint=_COMPLEX_HINT,
-        )
+    require_complex(path, kspace.dtype, kspace.shape)
     if kspace.ndim not in (3, 4):
         raise BadInputError(
             "k-space has the wrong number of axes",
             file=path,
             field="kspace",
-            got=got,
+            got=f"{kspace.dtype} of shape {kspace.shape}",
             expected="(slices, coils, readout, phase), or (slices, readout, phase) for one coil",
         )
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptmr.data.values import converted
 from adaptmr.errors import BadInputError
 
 # What h5py raises on damaged files, found by fuzzing headers and data.
@@ -135,28 +136,4 @@ def read_slice(
     """
     with damage_named(path, data.name.lstrip("/"), index):
         stored = data[index]
-    with np.errstate(over="ignore", invalid="ignore"):
-        values: NDArray[np.generic] = np.ascontiguousarray(stored, dtype=dtype)
-    require_finite(values, path, data.name.lstrip("/"), index)
-    return values
-
-
-def require_finite(
-    values: NDArray[np.generic], path: Path | str, field: str, slice_index: int | None = None
-) -> None:
-    """Refuse values that are NaN or infinite.
-
-    Raises:
-        BadInputError: with their number.
-    """
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise BadInputError(
-            "values are not finite",
-            file=path,
-            slice_index=slice_index,
-            field=field,
-            got=f"{values.size - int(finite.sum())} NaN or infinite of {values.size}",
-            expected="finite numbers",
-            hint="Export the scan again, or leave it out",
-        )
+    return converted(stored, dtype, path, data.name.lstrip("/"), index)

@@ -32,6 +32,7 @@ from adaptmr.data.mrd_lines import (
 from adaptmr.data.mrd_writing import write_scan
 from adaptmr.data.positions import as_lines, columns
 from adaptmr.data.scan import Header, Scan, Stack
+from adaptmr.data.values import require_finite
 from adaptmr.errors import BadInputError
 from adaptmr.kernels.fourier import inverse_fourier
 
@@ -246,4 +247,5 @@ def _read_noise(
     # The variance of noise goes with the bandwidth, the inverse of the dwell time.
     scale = (dwell[0] / dwell[1]) ** 0.5 if min(dwell) > 0 else 1.0
     samples = np.concatenate(read_lines(path, data, noise, int(coils)), axis=1)
+    require_finite(samples, path, "noise")
     return torch.from_numpy(samples) * scale

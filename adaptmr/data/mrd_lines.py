@@ -11,9 +11,10 @@ from ismrmrd import constants
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptmr.data.hdf5 import damage_named, require_finite
+from adaptmr.data.hdf5 import damage_named
 from adaptmr.data.header_xml import ParsedXML
 from adaptmr.data.scan import Header
+from adaptmr.data.values import require_finite
 from adaptmr.errors import BadInputError
 
 # Neither imaging data nor noise: left out.
@@ -223,10 +224,10 @@ def acquired_positions(path: Path, lines: Lines) -> NDArray[np.bool_]:
 def read_lines(
     path: Path, data: h5py.Dataset, numbers: NDArray[np.int64], coils: int
 ) -> list[NDArray[np.complex64]]:
-    """The samples of some acquisitions, each (coils, samples), known to be finite.
+    """The samples of some acquisitions, each (coils, samples).
 
     Raises:
-        BadInputError: damaged, not finite, or of a length that the coils do not divide.
+        BadInputError: damaged, or of a length that the coils do not divide.
     """
     with damage_named(path, "data"):
         stored = data.fields("data")[numbers]
@@ -241,7 +242,6 @@ def read_lines(
                 expected=f"a multiple of {2 * coils}",
             )
         line = np.ascontiguousarray(values, dtype=np.float32).view(np.complex64)
-        require_finite(line, path, "data")
         lines.append(line.reshape(coils, -1))
     return lines
 
@@ -269,4 +269,6 @@ def read_volume(path: Path, data: h5py.Dataset, lines: Lines, index: int) -> Ten
         column, partition = lines.column[entry], lines.partition[entry]
         total[:, at : at + end - first, column, partition] += line[:, first:end]
         count[column, partition] += 1
-    return torch.from_numpy(total / np.maximum(count, 1))
+    total /= np.maximum(count, 1)
+    require_finite(total, path, "data", index)
+    return torch.from_numpy(total)
