@@ -7,6 +7,7 @@ BART, positions that are exactly zero in every slice and coil were not acquired.
 import math
 from functools import partial
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def read_scan(path: Path) -> Scan:
     require_file(path)
     if path.suffix in (".cfl", ".hdr"):
         return _read_bart(path)
-    if path.suffix == ".npz":
+    if is_zipfile(path):
         return _read_npz(path)
     with damage_named(path, "kspace"):
         array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -185,6 +185,27 @@ def target_dataset(path: Path) -> str:
     return name
 
 
+def image_dataset(path: Path) -> str:
+    """Name of the images of a file: ``reconstruction`` of a submission, else its reference.
+
+    Raises:
+        BadInputError: the file has neither.
+    """
+    with open_hdf5(path) as file:
+        submission = "reconstruction" in file
+    return "reconstruction" if submission else target_dataset(path)
+
+
+def attribute(path: Path, name: str) -> object:
+    """An attribute of a file, None where there is none.
+
+    Raises:
+        BadInputError: the file cannot be opened.
+    """
+    with open_hdf5(path) as file:
+        return _attribute(file, name)
+
+
 def read_images(path: Path, name: str) -> Stack:
     """The images (slices, rows, columns) float32 of a dataset, for example ``reconstruction``.
 
