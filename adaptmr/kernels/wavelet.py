@@ -150,11 +150,12 @@ class WaveletTransform:
         parts = []
         for first, second in self._levels:
             halves = first.analyse(approximation).permute(0, 2, 4, 1, 3).flatten(0, 1)
-            bands = second.analyse(halves).unflatten(0, (batch, 2))
+            bands = second.analyse(halves)
+            bands = bands.view(batch, 2, *bands.shape[1:])
             parts += [bands[:, 0, :, 1].flatten(1), bands[:, 1].flatten(1)]
             approximation = bands[:, 0, :, 0].flatten(1, 2)
             approximation = approximation[:, : second.coefficients, : first.coefficients]
-        return torch.cat([*parts, approximation.flatten(1)], 1).unflatten(0, lead)
+        return torch.cat([*parts, approximation.flatten(1)], 1).view(*lead, -1)
 
     def adjoint(self, coefficients: Tensor) -> Tensor:
         """Images of coefficients: the adjoint of `forward`, and its inverse on its range.
@@ -176,17 +177,18 @@ class WaveletTransform:
                 part.copy_(flat[:, start : start + count].view_as(part))
                 start += count
             details.append(bands)
-        size = self.size
-        if self._levels:
-            size = tuple(axis.coefficients for axis in reversed(self._levels[-1]))
-        approximation = flat[:, start:].unflatten(1, size)
+        approximation = flat[:, start:]
+        if not self._levels:
+            return approximation.view(*lead, *self.size)
+        rows, columns = reversed(self._levels[-1])
+        approximation = approximation.view(batch, rows.coefficients, columns.coefficients)
         for (first, second), bands in zip(reversed(self._levels), reversed(details), strict=True):
             inner = bands.new_zeros(
                 batch, second.blocks * second.outputs, first.blocks * first.outputs
             )
             inner[:, : second.coefficients, : first.coefficients] = approximation
-            bands[:, 0, :, 0] = inner.unflatten(1, (second.blocks, second.outputs))
-            halves = second.synthesise(bands.flatten(0, 1)).unflatten(0, (batch, 2))
-            halves = halves.unflatten(-1, (first.blocks, first.outputs)).permute(0, 3, 1, 4, 2)
-            approximation = first.synthesise(halves)
+            bands[:, 0, :, 0] = inner.view_as(bands[:, 0, :, 0])
+            halves = second.synthesise(bands.flatten(0, 1))
+            halves = halves.reshape(batch, 2, second.size, first.blocks, first.outputs)
+            approximation = first.synthesise(halves.permute(0, 3, 1, 4, 2))
         return approximation.reshape(*lead, *self.size)

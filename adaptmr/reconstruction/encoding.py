@@ -12,8 +12,10 @@ from adaptmr.sampling.mask import Mask
 
 
 def _centre_phase(size: int, device: torch.device) -> Tensor:
-    """``exp(2 pi i c n / N)`` with ``c = N // 2``, complex128: a centred transform is this phase,
-    the plain transform, and this phase again, times a constant."""
+    """``exp(2 pi i c n / N)`` with ``c = N // 2``, complex128.
+
+    A centred transform is this phase, the plain transform, and this phase again, times a constant.
+    """
     turns = (size // 2 * torch.arange(size, device=device)) % size
     angle = 2 * torch.pi * turns.double() / size
     return torch.polar(torch.ones_like(angle), angle)
@@ -65,7 +67,7 @@ class Encoding:
         dims = (-1,) if self.mask.axes == 1 else (-2, -1)
         kspace = torch.fft.fftn(self._folded_maps * image.unsqueeze(-3), dim=dims)
         torch.view_as_real(kspace).mul_(self._weights)
-        coil_images = torch.fft.ifftn(kspace, dim=dims)
+        coil_images: Tensor = torch.fft.ifftn(kspace, dim=dims)
         return (self._folded_conjugates * coil_images).sum(-3)
 
     @cached_property
