@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adaptmr.errors import BadInputError, UsageError
+from adaptmr.reconstruction.metrics import Crop, Metrics, ProtocolName
 from adaptmr.sampling.mask import Mask, centred_block
 from adaptmr.workflows.report import (
     Column,
@@ -58,6 +59,7 @@ from adaptmr.workflows.report.figures import (
     scale_strip,
 )
 
+FASTMRI = ProtocolName.FASTMRI_VOLUME
 EVIL = """<script>alert("1")</script>'"><img src=x onerror=alert(2)>&amp;"""
 SIZES = st.integers(1, 9)
 
@@ -69,6 +71,12 @@ def pixels(png: bytes) -> NDArray[np.uint8]:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def measured(ssim: float, psnr: float | None = 30.127, nmse: float = 0.0123) -> Metrics:
+    return Metrics(
+        nmse=nmse, psnr=psnr, ssim=ssim, crop=Crop.SQUARE, size=(24, 24), slices=5, share=1.0
+    )
 
 
 def lines(size: int = 24, low: int = 4, every: int = 4) -> Mask:
@@ -114,7 +122,7 @@ def report_of(*blocks: Block) -> Report:
 def full_report() -> Report:
     targets = torch.rand(5, 30, 24, generator=generator())
     images = {"zero-filled": targets + 0.1, "VarNet": targets * 1.01}
-    metrics = {"zero-filled": {"ssim": 0.5}, "VarNet": {"ssim": 0.9}}
+    metrics = {"zero-filled": measured(0.5), "VarNet": measured(0.9)}
     kspace = torch.randn(3, 30, 24, dtype=torch.complex64, generator=generator())
     return Report(
         "Reconstruction",
@@ -126,7 +134,7 @@ def full_report() -> Report:
                 targets,
                 images,
                 lines(),
-                protocol="fastmri-volume",
+                protocol=FASTMRI,
                 metrics=metrics,
                 kspace=kspace,
             ),
@@ -261,7 +269,7 @@ def table(*rows: tuple[str, float | None, float | Measured], group: str = "") ->
     return metric_table(
         "Metrics",
         [MethodResult(name, 4.0, {"ssim": ssim, "nmse": nmse}, group) for name, ssim, nmse in rows],
-        protocol="fastmri-volume",
+        protocol=FASTMRI,
         n=12,
     )
 
@@ -274,17 +282,22 @@ def test_best_is_emphasised_in_the_direction_of_the_metric() -> None:
     assert emphasised(table(("a", 0.9, 0.03), ("b", 0.8, 0.02))) == ["0.9000", "0.0200"]
 
 
+def test_an_infinite_psnr_is_best() -> None:
+    results = [MethodResult("a", 4, {"psnr": 30.0}), MethodResult("b", 4, {"psnr": float("inf")})]
+    assert emphasised(metric_table("", results, protocol=FASTMRI, n=1)) == ["∞"]
+
+
 def test_ties_are_all_emphasised_unless_everything_is_equal() -> None:
     assert emphasised(table(("a", 0.9, 0.1), ("b", 0.9, 0.1), ("c", 0.1, 0.1))) == ["0.9000"] * 2
     assert emphasised(table(("a", 0.9, 0.1))) == []
 
 
-def test_what_is_missing_or_not_finite_is_shown_and_never_best() -> None:
-    block = table(("a", None, float("nan")), ("b", 0.8, 0.2), ("c", float("inf"), 0.3))
+def test_what_is_missing_or_not_a_number_is_shown_and_never_best() -> None:
+    block = table(("a", None, float("nan")), ("b", 0.8, 0.2), ("c", 0.7, float("inf")))
     page = Page(render_report(report_of(block)))
-    assert emphasised(block) == ["0.2000"]
-    assert "not finite" in page.text
-    assert "–" in page.text
+    assert emphasised(block) == ["0.8000", "0.2000"]
+    for shown in ("not a number", "∞", "–"):
+        assert shown in page.text
 
 
 def test_each_group_has_its_own_best() -> None:
@@ -302,7 +315,7 @@ def test_numbers_carry_protocol_n_unit_interval_and_acceleration() -> None:
     block = metric_table(
         "Metrics",
         [MethodResult("VarNet", 3.97, {"psnr": Measured(34.567, 33.1, 35.25)})],
-        protocol="fastmri-volume",
+        protocol=FASTMRI,
         n=1,
         note="Brackets: 95 % bootstrap interval.",
     )
@@ -354,7 +367,7 @@ def test_comparison_shows_everything_on_one_scale() -> None:
         "one pixel": torch.where(torch.arange(12) == 3, targets + 0.02, targets),
         "far off": targets + 0.7,
     }
-    section = comparison("s.h5", targets, images, lines(12), protocol="p", slices=[2, 5])
+    section = comparison("s.h5", targets, images, lines(12), slices=[2, 5])
     gallery = galleries(section)[0]
     assert gallery.columns == ("Target", "all a little", "one pixel", "far off")
     assert [row.label for row in gallery.rows] == ["slice 2", "error × 50", "slice 5", "error × 50"]
@@ -374,19 +387,26 @@ def test_comparison_shows_everything_on_one_scale() -> None:
 
 def test_comparison_writes_the_metrics_under_the_images_and_names_the_protocol() -> None:
     targets = torch.rand(1, 8, 8, generator=generator())
+    mask_used = lines(8, 2)
     section = comparison(
         "s.h5",
         targets,
         {"wavelet": targets * 2},
-        lines(8, 2),
-        protocol="fastmri-volume",
-        metrics={"wavelet": {"ssim": 0.91234, "psnr": 30.127}},
+        mask_used,
+        protocol=FASTMRI,
+        metrics={"wavelet": measured(0.91234)},
     )
     gallery, mask = galleries(section)
+    metrics = next(block for block in section.blocks if isinstance(block, Table))
     picture = gallery.rows[0].pictures[1]
     assert picture is not None
-    assert picture.lines == ("SSIM 0.9123", "PSNR 30.13 dB")
+    assert picture.lines == ("SSIM 0.9123", "PSNR 30.13 dB", "NMSE 0.0123")
     assert "fastmri-volume" in gallery.note
+    assert metrics.protocol == "fastmri-volume"
+    assert metrics.n == 1
+    assert metrics.rows[0].cells == ("wavelet", mask_used.acceleration, 0.91234, 30.127, 0.0123)
+    assert "fastMRI's evaluation: central square" in metrics.note
+    assert "central 24 × 24 pixels" in metrics.note
     shown = mask.rows[0].pictures[0]
     assert shown is not None
     assert shown.lines[:2] == (
@@ -397,7 +417,7 @@ def test_comparison_writes_the_metrics_under_the_images_and_names_the_protocol()
 
 def test_comparison_without_a_target_has_no_error_maps() -> None:
     images = {"wavelet": torch.rand(2, 8, 8, generator=generator())}
-    gallery, _ = galleries(comparison("s.h5", None, images, lines(8, 2), protocol="p"))
+    gallery, _ = galleries(comparison("s.h5", None, images, lines(8, 2)))
     assert gallery.columns == ("wavelet",)
     assert [row.label for row in gallery.rows] == ["slice 1"]
 
@@ -405,7 +425,7 @@ def test_comparison_without_a_target_has_no_error_maps() -> None:
 def test_comparison_counts_what_is_not_finite_and_still_draws() -> None:
     targets = torch.rand(1, 8, 8, generator=generator())
     images = {"bad": torch.full_like(targets, torch.nan), "good": targets}
-    gallery = galleries(comparison("s.h5", targets, images, lines(8, 2), protocol="p"))[0]
+    gallery = galleries(comparison("s.h5", targets, images, lines(8, 2)))[0]
     assert any(scale.label == "not finite (64 pixels)" for scale in gallery.legend)
     assert (drawn(gallery.rows[0])[1] == NOT_FINITE).all()
 
@@ -422,7 +442,13 @@ def test_comparison_refuses_images_that_do_not_fit(
     targets: torch.Tensor | None, images: dict[str, torch.Tensor], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        comparison("s.h5", targets, images, lines(8, 2), protocol="p")
+        comparison("s.h5", targets, images, lines(8, 2))
+
+
+def test_metrics_without_their_protocol_are_refused() -> None:
+    images = {"a": torch.ones(1, 8, 8)}
+    with pytest.raises(UsageError, match="without the name of their protocol"):
+        comparison("s.h5", None, images, lines(8, 2), metrics={"a": measured(0.5)})
 
 
 def test_padding_is_in_the_legend_where_there_is_some() -> None:
@@ -445,7 +471,7 @@ def test_padding_is_in_the_legend_where_there_is_some() -> None:
         lambda: Report(
             "t",
             "v",
-            (comparison(EVIL, None, {EVIL: torch.ones(1, 4, 4)}, lines(4, 2), protocol=EVIL),),
+            (comparison(EVIL, None, {EVIL: torch.ones(1, 4, 4)}, lines(4, 2)),),
         ),
     ],
 )

@@ -43,9 +43,9 @@ Cell: TypeAlias = str | int | float | Measured | None
 
 
 def number(cell: Cell) -> float | None:
-    """The finite number a cell holds, or None."""
+    """The number a cell holds, infinite perhaps, or None."""
     value = cell.value if isinstance(cell, Measured) else cell
-    if value is None or isinstance(value, str) or not math.isfinite(value):
+    if value is None or isinstance(value, str) or math.isnan(value):
         return None
     return float(value)
 
@@ -76,8 +76,10 @@ class Column:
         if cell is None or isinstance(cell, str):
             return cell or MISSING
         value = cell.value if isinstance(cell, Measured) else cell
-        if not math.isfinite(value):
-            return "not finite"
+        if math.isnan(value):
+            return "not a number"
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
         return f"{value:,}" if isinstance(value, int) else f"{value:.{self.digits}f}"
 
     def interval(self, cell: Cell) -> str:

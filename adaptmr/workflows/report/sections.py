@@ -1,5 +1,6 @@
 """Sections that most reports have: metrics, images beside their target, masks, data, software."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptmr.errors import UsageError
+from adaptmr.reconstruction.metrics import PROTOCOLS, Metrics, ProtocolName
 from adaptmr.sampling.mask import Mask
 from adaptmr.workflows.report.document import (
     Block,
@@ -70,18 +72,19 @@ class MethodResult:
 
 
 def metric_table(
-    title: str, results: Sequence[MethodResult], *, protocol: str, n: int, note: str = ""
+    title: str, results: Sequence[MethodResult], *, protocol: ProtocolName, n: int, note: str = ""
 ) -> Table:
     """Methods by metrics, with the measured acceleration of each.
 
     Args:
-        title: heading of the section.
+        title: heading; none when empty.
         results: the rows; those of a group stand together.
-        protocol: name of the metric protocol.
+        protocol: what the metrics were measured by; its definition goes into the note.
         n: number of volumes behind each row.
         note: for example which interval it is.
     """
-    names = list(dict.fromkeys(name for result in results for name in result.metrics))
+    found = list(dict.fromkeys(name for result in results for name in result.metrics))
+    names = sorted(found, key=lambda name: [*METRICS, *found].index(name))
     return Table(
         title,
         (
@@ -98,7 +101,7 @@ def metric_table(
         ),
         protocol,
         n,
-        note,
+        f"{protocol}: {PROTOCOLS[protocol].definition}. {note}".strip(),
     )
 
 
@@ -108,8 +111,8 @@ def comparison(
     images: Mapping[str, Tensor],
     mask: Mask,
     *,
-    protocol: str,
-    metrics: Mapping[str, Mapping[str, float | None]] = MappingProxyType({}),
+    metrics: Mapping[str, Metrics] = MappingProxyType({}),
+    protocol: ProtocolName | None = None,
     kspace: Tensor | None = None,
     slices: Sequence[int] | None = None,
 ) -> Section:
@@ -120,8 +123,8 @@ def comparison(
         targets: (slices, rows, columns) magnitude, or None when there is no reference.
         images: method -> (slices, rows, columns), real or complex.
         mask: what the methods were given.
-        protocol: name of the protocol of ``metrics``.
-        metrics: method -> metric -> value for this volume.
+        metrics: method -> its metrics of this volume.
+        protocol: what the metrics were measured by.
         kspace: (coils, readout, phase) k-space of one slice that is shown with the mask.
         slices: indices of the slices shown; three spread over the volume when not given.
 
@@ -130,19 +133,31 @@ def comparison(
         and the mask with the k-space.
 
     Raises:
-        UsageError: images and targets differ in shape, or there are none.
+        UsageError: images and targets differ in shape, there is no image, or metrics come without
+            their protocol.
     """
     shape = _common_shape(name, targets, images)
     chosen = _spread(shape[0]) if slices is None else list(slices)
-    blocks: list[Block] = [_image_gallery(name, targets, images, metrics, protocol, chosen)]
-    if metrics:
+    if metrics and protocol is None:
+        raise UsageError("metrics come without the name of their protocol", field=name)
+    values = {method: _values(metrics[method]) for method in images if method in metrics}
+    blocks: list[Block] = [_image_gallery(name, targets, images, values, protocol, chosen)]
+    if values and protocol is not None:
         rows = [
-            MethodResult(method, mask.acceleration, metrics.get(method, {})) for method in images
+            MethodResult(method, mask.acceleration, values.get(method, {})) for method in images
         ]
-        blocks.append(metric_table("Metrics", rows, protocol=protocol, n=1))
+        sizes = sorted({f"{found.size[0]} × {found.size[1]}" for found in metrics.values()})
+        note = f"Compared: the central {' or '.join(sizes)} pixels of each slice."
+        blocks.append(metric_table("Metrics", rows, protocol=protocol, n=1, note=note))
     readout = shape[1] if kspace is None else kspace.shape[-2]
     blocks.append(mask_gallery("Mask", {"Mask": mask}, readout, kspace))
     return Section(name, tuple(blocks))
+
+
+def _values(metrics: Metrics) -> dict[str, float | None]:
+    """The numbers that are shown; PSNR is infinite where the images are equal."""
+    psnr = math.inf if metrics.psnr is None else metrics.psnr
+    return {"ssim": metrics.ssim, "psnr": psnr, "nmse": metrics.nmse}
 
 
 def _common_shape(
@@ -181,7 +196,7 @@ def _image_gallery(
     targets: Tensor | None,
     images: Mapping[str, Tensor],
     metrics: Mapping[str, Mapping[str, float | None]],
-    protocol: str,
+    protocol: ProtocolName | None,
     chosen: Sequence[int],
 ) -> Gallery:
     def picked(stack: Tensor) -> Tensor:
@@ -245,7 +260,7 @@ def _image_gallery(
         )
         rows.append(GalleryRow(f"error × {factor}", (None, *maps)))
     heading = () if target is None else ("Target",)
-    scope = f"Numbers: whole volume, protocol {protocol}. " if metrics else ""
+    scope = f"Numbers: whole volume, protocol {protocol}. " if protocol else ""
     return Gallery(
         "Images",
         (*heading, *shown),
