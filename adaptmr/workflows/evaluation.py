@@ -11,6 +11,7 @@ from adaptmr.data.fastmri import read_images, target_dataset
 from adaptmr.data.hdf5 import damage_named, open_hdf5
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.metrics import PROTOCOLS, Metrics, ProtocolName
+from adaptmr.workflows.device import usable_device
 
 _SUFFIXES = frozenset({".h5", ".hdf5"})
 
@@ -62,7 +63,7 @@ def evaluate(
     acquisition: str | None = None,
     acceleration: int | None = None,
     region: str | None = None,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
 ) -> Evaluation:
     """Measure every target file against the prediction of the same name, one volume at a time.
 
@@ -79,7 +80,7 @@ def evaluate(
 
     Raises:
         BadInputError: a folder is missing, or the targets' has no HDF5 file.
-        UsageError: the region does not suit the protocol.
+        UsageError: the region does not suit the protocol, or there is no such device.
     """
     if (region is None) == (protocol is ProtocolName.REGION_VOLUME):
         raise UsageError(
@@ -87,6 +88,7 @@ def evaluate(
             field="region",
             got=f"region {region}, protocol {protocol}",
         )
+    place = usable_device(device)
     predicted, wanted = _files(predictions), _files(targets)
     if not wanted:
         raise BadInputError("there are no targets", file=targets, expected="files named *.h5")
@@ -99,7 +101,7 @@ def evaluate(
             if reason is not None:
                 filtered.append(LeftOut(name=path.name, reason=reason))
                 continue
-            metrics = _measured(predictions / path.name, path, protocol, region, device)
+            metrics = _measured(predictions / path.name, path, protocol, region, place)
         except BadInputError as error:
             excluded.append(LeftOut(name=path.name, reason=str(error)))
         else:
@@ -161,7 +163,7 @@ def _measured(
     target: Path,
     protocol: ProtocolName,
     region: str | None,
-    device: torch.device | str,
+    device: torch.device,
 ) -> Metrics:
     reference = read_images(target, target_dataset(target))
     images = read_images(prediction, "reconstruction")

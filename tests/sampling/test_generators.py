@@ -104,6 +104,25 @@ def test_a_seed_means_one_mask_and_touches_nothing_else(kind: MaskKind) -> None:
     assert torch.equal(torch.get_rng_state(), torch_before)
 
 
+@pytest.mark.parametrize(
+    ("kind", "fingerprint"),
+    [
+        (MaskKind.RANDOM, "77eab82fc0d10d5a"),
+        (MaskKind.VARIABLE_DENSITY_1D, "d9b99677e9aaf88c"),
+        (MaskKind.FASTMRI_RANDOM, "8cc31cf403868039"),
+        (MaskKind.EQUISPACED, "b9615847477b064b"),
+        (MaskKind.EQUISPACED_FRACTION, "b1419b18acb2ad96"),
+        (MaskKind.MAGIC, "0e8533379b13a6f2"),
+        (MaskKind.RANDOM_2D, "0e06a2c610d65036"),
+        (MaskKind.VARIABLE_DENSITY_2D, "ab55ade4a7a46f89"),
+        (MaskKind.POISSON, "8d11c5c621e5d34d"),
+    ],
+)
+def test_a_seed_means_the_same_mask_as_ever(kind: MaskKind, fingerprint: str) -> None:
+    """A seed in an old report still makes the mask of that report."""
+    assert made(kind, 4, (48, 40), seed="file1000000.h5").fingerprint.startswith(fingerprint)
+
+
 # ---- fastMRI's masks
 
 

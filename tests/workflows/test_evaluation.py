@@ -232,6 +232,19 @@ def test_a_bad_file_is_named_and_never_averaged_in(tmp_path: Path, how: str, rea
     assert ours.mean.ssim == pytest.approx(np.mean([volume.ssim for volume in kept]))
 
 
+@pytest.mark.parametrize("side", ["predictions", "targets"])
+def test_every_truncation_is_named(tmp_path: Path, side: str) -> None:
+    pair(tmp_path, "a.h5")
+    path = tmp_path / side / "a.h5"
+    whole = path.read_bytes()
+    for end in [0, 1, 7, 8, 100, *range(512, len(whole), len(whole) // 25), len(whole) - 1]:
+        path.write_bytes(whole[:end])
+        ours = evaluated(tmp_path)
+        assert [entry.name for entry in ours.excluded] == ["a.h5"]
+        assert "a.h5" in ours.excluded[0].reason
+        assert not ours.volumes
+
+
 def test_equal_images_give_json_without_infinity(tmp_path: Path) -> None:
     pair(tmp_path, "a.h5")
     pair(tmp_path, "b.h5")
