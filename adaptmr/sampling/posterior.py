@@ -1,0 +1,34 @@
+"""`PosteriorSampler`: what the full image may look like, given its low frequencies."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from adaptmr.sampling.low_frequency import LowFrequency
+
+
+@runtime_checkable
+class PosteriorSampler(Protocol):
+    """Draws images that the low-frequency data leave possible.
+
+    A sampler is deterministic given the generator, neither reads nor changes the global random
+    state, and uses nothing but the low-frequency data.
+    """
+
+    def sample(self, low_frequency: LowFrequency, n: int, generator: torch.Generator) -> Tensor:
+        """Draw ``n`` images per slice.
+
+        Args:
+            low_frequency: the slices.
+            n: samples per slice.
+            generator: where the randomness comes from.
+
+        Returns:
+            (n, batch, rows, columns) root-sum-of-squares magnitude images in the normalised units
+            of ``low_frequency`` (the images' own units divided by ``scale``).
+
+        Raises:
+            BadInputError: the sampler was made for another matrix or block.
+        """
+        ...
