@@ -101,7 +101,7 @@ def metric_table(
         ),
         protocol,
         n,
-        f"{protocol}: {PROTOCOLS[protocol].definition}. {note}".strip(),
+        f"Definition: {PROTOCOLS[protocol].definition}. {note}".strip(),
     )
 
 
