@@ -86,10 +86,12 @@ def _cannot_open(path: Path, error: BaseException) -> BadInputError:
             got=f"{path.stat().st_size:,} bytes; {error}",
             hint="Copy the file again from where it came",
         )
+    with path.open("rb") as stream:
+        first = stream.read(8)
     return BadInputError(
         "this is not an HDF5 file",
         file=path,
-        got=f"first bytes {path.open('rb').read(8)!r}",
+        got=f"first bytes {first!r}",
         expected="an HDF5 file",
         hint="`adaptmr inspect` tells what the file is",
     )
