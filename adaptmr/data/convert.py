@@ -9,6 +9,8 @@ import torch
 
 from adaptmr.data import fastmri, mrd, nifti
 from adaptmr.data.doors import Format, identify, open_scan
+from adaptmr.data.fastmri_contents import attribute
+from adaptmr.data.hdf5 import open_hdf5
 from adaptmr.data.target import with_target
 from adaptmr.errors import BadInputError, UsageError
 
@@ -74,7 +76,8 @@ def _to_nifti(source: Path, destination: Path, overwrite: bool) -> None:
 
 
 def _affine(source: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    told = fastmri.attribute(source, "affine")
+    with open_hdf5(source) as file:
+        told = attribute(file, "affine")
     if told is None:
         return np.eye(4)
     try:

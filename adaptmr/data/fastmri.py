@@ -19,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adaptmr.data.fastmri_contents import attribute, read_header
 from adaptmr.data.files import complete_file, require_room
 from adaptmr.data.geometry import check_matrix, header_of, padding_of
 from adaptmr.data.hdf5 import damage_named, dataset, open_hdf5, read_slice
-from adaptmr.data.header_xml import parse_xml, write_xml
+from adaptmr.data.header_xml import write_xml
 from adaptmr.data.positions import as_lines, columns, mask_positions, phase_axes
-from adaptmr.data.scan import Header, Scan, Stack
+from adaptmr.data.scan import Scan, Stack
 from adaptmr.data.values import require_complex, require_finite
 from adaptmr.errors import BadInputError, UsageError
 
@@ -49,7 +50,9 @@ def read_scan(path: Path) -> Scan:
         kspace = dataset(file, path, "kspace")
         _check_kspace(path, kspace)
         slices, *coils, readout, phase = kspace.shape
-        header = _read_header(path, file)
+        header, unusable = read_header(path, file)
+        if unusable is not None:
+            _log.warning("%s: nothing but the matrix is known: %s", path, unusable)
         check_matrix(path, header, (readout, phase))
         padding = padding_of(path, header, phase)
         acquired = _read_mask(path, file, (readout, phase), padding)
@@ -82,30 +85,6 @@ def _check_kspace(path: Path, kspace: h5py.Dataset) -> None:
             got=f"{kspace.dtype} of shape {kspace.shape}",
             expected="(slices, coils, readout, phase), or (slices, readout, phase) for one coil",
         )
-
-
-def _read_header(path: Path, file: h5py.File) -> Header:
-    try:
-        text = dataset(file, path, "ismrmrd_header")[()]
-        header = parse_xml(text).header
-    except (BadInputError, OSError, TypeError, AttributeError, ValueError) as error:
-        _log.warning("%s: no usable header, nothing but the matrix is known: %s", path, error)
-        header = Header()
-    updates: dict[str, str | int] = {}
-    for field, name in (("acquisition", "acquisition"), ("subject", "patient_id")):
-        value = _attribute(file, name)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", errors="replace")
-        if isinstance(value, str) and value:
-            updates[field] = value
-    return header.model_copy(update=updates)
-
-
-def _attribute(file: h5py.File, name: str) -> object:
-    try:
-        return file.attrs.get(name)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError):
-        return None
 
 
 def _read_mask(
@@ -196,16 +175,6 @@ def image_dataset(path: Path) -> str:
     return "reconstruction" if submission else target_dataset(path)
 
 
-def attribute(path: Path, name: str) -> object:
-    """An attribute of a file, None where there is none.
-
-    Raises:
-        BadInputError: the file cannot be opened.
-    """
-    with open_hdf5(path) as file:
-        return _attribute(file, name)
-
-
 def read_images(path: Path, name: str) -> Stack:
     """The images (slices, rows, columns) float32 of a dataset, for example ``reconstruction``.
 
@@ -230,7 +199,7 @@ def _images(path: Path, file: h5py.File, name: str) -> Stack:
 
 
 def _read_maximum(file: h5py.File) -> float | None:
-    value = _attribute(file, "max")
+    value = attribute(file, "max")
     if isinstance(value, int | float | np.number) and math.isfinite(value) and value > 0:
         return float(value)
     return None

@@ -32,6 +32,7 @@ class ParsedXML:
         encodings: number of encoding spaces.
         calibration: ``embedded``, ``separate``, ...: where the calibration lines belong.
         partition_limits: first, central and last step of the second phase encode of a 3-D scan.
+        parallel: acceleration by parallel imaging, 1 when not told.
     """
 
     header: Header
@@ -39,6 +40,7 @@ class ParsedXML:
     encodings: int
     calibration: str
     partition_limits: tuple[int, int, int] | None
+    parallel: float
 
 
 def parse_xml(text: bytes | str) -> ParsedXML:
@@ -63,6 +65,8 @@ def parse_xml(text: bytes | str) -> ParsedXML:
             encodings=len(encodings),
             calibration=(_text(encoding, "parallelImaging/calibrationMode") or "").lower(),
             partition_limits=_limits(encoding, "encodingLimits/kspace_encoding_step_2"),
+            parallel=_factor(encoding, "kspace_encoding_step_1")
+            * _factor(encoding, "kspace_encoding_step_2"),
         )
     except (ValueError, ET.ParseError, RecursionError, OverflowError) as error:
         raise BadInputError(
@@ -90,6 +94,10 @@ def _header(root: ET.Element, encoding: ET.Element) -> Header:
         flip_angle=_positive(root, "sequenceParameters/flipAngle_deg"),
         orientation=parameters.get("orientation"),
     )
+
+
+def _factor(encoding: ET.Element, axis: str) -> float:
+    return _positive(encoding, f"parallelImaging/accelerationFactor/{axis}") or 1.0
 
 
 def _user_parameters(root: ET.Element) -> dict[str, str]:

@@ -69,6 +69,7 @@ def read_image(path: Path) -> Image:
     require_file(path)
     try:
         stored: Any = nibabel.load(path)
+        dtype, is_nifti = stored.get_data_dtype(), isinstance(stored, nibabel.Nifti1Image)
     except (nibabel.filebasedimages.ImageFileError, *_DAMAGE) as error:
         raise BadInputError(
             "this is not a NIfTI image, or its header is damaged",
@@ -77,19 +78,19 @@ def read_image(path: Path) -> Image:
             expected=".nii or .nii.gz",
             hint=_AGAIN,
         ) from error
-    if not isinstance(stored, nibabel.Nifti1Image):
+    if not is_nifti:
         raise BadInputError(
             "the image is not NIfTI", file=path, got=type(stored).__name__, expected=".nii, .nii.gz"
         )
-    _require_complete(path, stored)
+    _require_complete(path, tuple(stored.shape), dtype)
     shape = tuple(stored.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3 or stored.get_data_dtype().kind not in "biuf":
+    if len(shape) != 3 or dtype.kind not in "biuf":
         raise BadInputError(
             "the image is not one volume of real numbers",
             file=path,
-            got=f"{stored.get_data_dtype()} of shape {stored.shape}",
+            got=f"{dtype} of shape {stored.shape}",
             expected="three axes",
             hint="Take one volume of it, for example with `fslsplit`",
         )
@@ -118,8 +119,8 @@ _DAMAGE = (
 )
 
 
-def _require_complete(path: Path, stored: Any) -> None:
-    needed = math.prod(stored.shape) * stored.get_data_dtype().itemsize
+def _require_complete(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    needed = math.prod(shape) * dtype.itemsize
     there = path.stat().st_size * (_DEFLATE_LIMIT if path.suffix == ".gz" else 1)
     if needed > there:
         raise BadInputError(
@@ -127,7 +128,7 @@ def _require_complete(path: Path, stored: Any) -> None:
             file=path,
             field="dim",
             got=f"{path.stat().st_size:,} bytes",
-            expected=f"{needed:,} bytes of data for shape {stored.shape}",
+            expected=f"{needed:,} bytes of data for shape {shape}",
             hint=_AGAIN,
         )
 
