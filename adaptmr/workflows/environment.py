@@ -18,10 +18,10 @@ def environment(device: torch.device | str = "cpu") -> dict[str, str]:
         device: where was computed.
 
     Returns:
-        Name -> value, for example ``{"torch": "2.6.0", "device": "cpu, 2 threads", ...}``.
+        Name -> value, for example ``{"torch": "2.6.0", "device": "cpu, threads: 2", ...}``.
     """
     device = torch.device(device)
-    used = f"cpu, {torch.get_num_threads()} threads"
+    used = f"cpu, threads: {torch.get_num_threads()}"
     if device.type == "cuda":
         used = f"{device}, {torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     return {

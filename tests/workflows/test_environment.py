@@ -16,7 +16,7 @@ def test_environment_names_versions_and_hardware() -> None:
     assert found["adaptmr"] == __version__
     assert found["torch"] == torch.__version__
     assert found["python"] == platform.python_version()
-    assert found["device"] == f"cpu, {torch.get_num_threads()} threads"
+    assert found["device"] == f"cpu, threads: {torch.get_num_threads()}"
     assert all(found.values())
     assert json.loads(json.dumps(found)) == found
 

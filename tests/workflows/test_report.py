@@ -415,6 +415,26 @@ def test_comparison_writes_the_metrics_under_the_images_and_names_the_protocol()
     )
 
 
+def test_numbers_of_the_volume_are_written_once_not_under_each_slice() -> None:
+    targets = 2345 * torch.rand(9, 8, 8, generator=generator())
+    section = comparison(
+        "s.h5",
+        targets,
+        {"a": targets},
+        lines(8, 2),
+        metrics={"a": measured(1.0, psnr=None)},
+        protocol=FASTMRI,
+    )
+    gallery = galleries(section)[0]
+    assert [row.label for row in gallery.rows][::2] == ["slice 2", "slice 4", "slice 6"]
+    assert [row.pictures[1].lines for row in gallery.rows[::2] if row.pictures[1]] == [
+        ("SSIM 1.0000", "PSNR ∞ dB", "NMSE 0.0123"),
+        (),
+        (),
+    ]
+    assert re.fullmatch(r"2,3\d\d", gallery.legend[0].high)
+
+
 def test_comparison_without_a_target_has_no_error_maps() -> None:
     images = {"wavelet": torch.rand(2, 8, 8, generator=generator())}
     gallery, _ = galleries(comparison("s.h5", None, images, lines(8, 2)))

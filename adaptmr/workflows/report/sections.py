@@ -191,6 +191,10 @@ def _level(values: Tensor, quantile: float) -> float:
     return float(finite.kthvalue(max(1, round(quantile * finite.numel()))).values)
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if 1e3 <= value < 1e6 else f"{value:.3g}"
+
+
 def _image_gallery(
     name: str,
     targets: Tensor | None,
@@ -208,9 +212,7 @@ def _image_gallery(
     bright = _level(reference, _BRIGHT)
     window = (0.0, bright)
     everything = [*shown.values(), *([] if target is None else [target])]
-    legend = [
-        Scale(scale_strip("grey"), "image, in the units of the k-space", "0", f"{bright:.3g}")
-    ]
+    legend = [Scale(scale_strip("grey"), "image, in the units of the k-space", "0", _short(bright))]
     bad = sum(int((~stack.isfinite()).sum()) for stack in everything)
     if bad:
         legend.append(Scale(swatch(NOT_FINITE), f"not finite ({bad:,} pixels)"))
@@ -222,11 +224,11 @@ def _image_gallery(
             for column in [METRICS.get(metric, Column(metric, digits=4))]
         )
 
-    def magnitude(method: str, image: Tensor, slice_index: int, last: bool) -> Picture:
+    def magnitude(method: str, image: Tensor, slice_index: int) -> Picture:
         return Picture(
             magnitude_picture(image, window),
             f"Magnitude image, {method}, slice {slice_index} of {name}",
-            under(method) if last else (),
+            under(method) if slice_index == chosen[0] else (),
         )
 
     rows: list[GalleryRow] = []
@@ -240,15 +242,15 @@ def _image_gallery(
                 scale_strip("magma"),
                 f"absolute error, drawn {factor}× as bright as the image",
                 "0",
-                f"{bright / factor:.3g}",
+                _short(bright / factor),
             )
         )
     for position, index in enumerate(chosen):
-        pictures = [magnitude(m, stack[position], index, True) for m, stack in shown.items()]
+        pictures = [magnitude(m, stack[position], index) for m, stack in shown.items()]
         if target is None:
             rows.append(GalleryRow(f"slice {index}", tuple(pictures)))
             continue
-        reference_picture = magnitude("target", target[position], index, False)
+        reference_picture = magnitude("target", target[position], index)
         rows.append(GalleryRow(f"slice {index}", (reference_picture, *pictures)))
         maps = (
             Picture(
