@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adaptmr.data.positions import centred_block
 from adaptmr.errors import BadInputError
 from adaptmr.kernels.fourier import inverse_fourier
 from adaptmr.reconstruction.coils import root_sum_of_squares
-from adaptmr.sampling.mask import Mask, centred_block
+from adaptmr.sampling.mask import Mask
 
 
 def low_frequency_block(kspace: Tensor, mask: Mask) -> tuple[slice, slice]:

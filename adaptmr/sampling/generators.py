@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from adaptmr.data.positions import centred_block
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling import draws, fastmri_lines
-from adaptmr.sampling.mask import Mask, centred_block
+from adaptmr.sampling.mask import Mask
 
 Seed = int | tuple[int, ...] | str
 

@@ -11,10 +11,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from adaptmr.data.positions import centred_block
 from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
 from adaptmr.kernels.fourier import inverse_fourier
-from adaptmr.sampling.mask import centred_block
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from adaptmr.data.positions import centred_block, largest_block
 from adaptmr.errors import BadInputError, UsageError
-
-
-def centred_block(size: int, length: int) -> slice:
-    """The ``length`` positions about the centre of an axis of ``size``, as fastMRI places them."""
-    start = (size - length + 1) // 2
-    return slice(start, start + length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +172,7 @@ class Mask:
         positions = acquired.cpu().numpy()
         return cls(
             positions,
-            _largest_block(positions),
+            largest_block(positions),
             None if encoded is None else encoded.cpu().numpy(),
             provenance={"generator": "acquired"},
         )
@@ -314,21 +309,3 @@ def _unpacked(text: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _described(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape {array.shape}"
-
-
-def _largest_block(positions: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Sizes of the largest centred block that is fully acquired; zeros when the centre is not."""
-
-    def full(sizes: tuple[int, ...]) -> bool:
-        index = tuple(centred_block(n, k) for n, k in zip(positions.shape, sizes, strict=True))
-        return bool(positions[index].all())
-
-    def grown(sizes: tuple[int, ...], by: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(min(n, k + d) for n, k, d in zip(positions.shape, sizes, by, strict=True))
-
-    # Blocks are nested, so growing step by step finds the largest square, then widens it.
-    sizes = (0,) * positions.ndim
-    for by in [(1,) * positions.ndim, *np.eye(positions.ndim, dtype=int).tolist()]:
-        while (larger := grown(sizes, tuple(by))) != sizes and full(larger):
-            sizes = larger
-    return sizes if all(sizes) else (0,) * positions.ndim
