@@ -52,7 +52,7 @@ def _shell(architecture: UNetConfig | VarNetConfig) -> Network:
 def save(
     network: Network,
     folder: Path,
-    provenance: Mapping[str, JsonValue],
+    provenance: Mapping[str, Any],
     *,
     overwrite: bool = False,
 ) -> None:

@@ -1,0 +1,172 @@
+"""Lightning's view of a training: the steps, the data per epoch, the progress as plain lines.
+
+Lightning is slow to import, so this module is imported only when a training starts.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from adaptmr.data.scan import Scan
+from adaptmr.errors import BadInputError
+from adaptmr.reconstruction.similarity import ssim
+from adaptmr.reconstruction.training.config import TrainConfig
+from adaptmr.reconstruction.training.data import (
+    Batch,
+    Batches,
+    Plan,
+    common_crop,
+    training_plans,
+    training_slices,
+    validation_plans,
+)
+
+
+class ReconstructionTraining(LightningModule):
+    """Trains any `Reconstructor` that is a module: loss 1 - SSIM, Adam, stepwise learning rate.
+
+    Attributes:
+        curve: one entry per finished epoch.
+        best: weights of the epoch with the smallest validation loss, and that loss; empty without
+            validation.
+
+    Args:
+        reconstructor: called as ``reconstructor(kspace, mask)``.
+        config: learning rates.
+    """
+
+    def __init__(self, reconstructor: nn.Module, config: TrainConfig) -> None:
+        super().__init__()
+        self.reconstructor = reconstructor
+        self.config = config
+        self.curve: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of one batch.
+
+        Raises:
+            BadInputError: it is not a number.
+        """
+        loss = self._loss(batch)
+        if not bool(torch.isfinite(loss)):
+            raise BadInputError(
+                "the training loss is not a number",
+                file=batch.sources[0][0],
+                slice_index=batch.sources[0][1],
+                field="loss",
+                got=f"{loss.item()} in epoch {self.current_epoch}",
+                hint="Lower the learning rate, or use precision 32-true; finished epochs are kept",
+            )
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.target))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Log the loss of one batch."""
+        loss = self._loss(batch)
+        self.log("validation_loss", loss, batch_size=len(batch.target), sync_dist=True)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        image, target = common_crop(self.reconstructor(batch.kspace, batch.mask), batch.target)
+        return (1 - ssim(image.float(), target, batch.data_range)).mean()
+
+    def configure_optimizers(self) -> tuple[list[Any], list[Any]]:
+        """Adam, its learning rate multiplied after every ``learning_rate_step`` epochs."""
+        adam = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
+        steps = torch.optim.lr_scheduler.StepLR(
+            adam, self.config.learning_rate_step, self.config.learning_rate_decay
+        )
+        return [adam], [steps]
+
+    def on_train_epoch_end(self) -> None:
+        """Keep the numbers of the epoch, and its weights when they are the best so far."""
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.curve.append({"epoch": self.current_epoch, **metrics})
+        loss = metrics.get("validation_loss")
+        if loss is not None and loss < self.best.get("loss", float("inf")):
+            weights = {name: w.detach().cpu().clone() for name, w in self._weights().items()}
+            self.best = {"epoch": self.current_epoch, "loss": loss, "weights": weights}
+
+    def use_best(self) -> int:
+        """Give the reconstructor the best weights; without validation it keeps the last.
+
+        Returns:
+            The epoch they are from.
+        """
+        if self.best:
+            self.reconstructor.load_state_dict(self.best["weights"])
+        return int(self.best["epoch"] if self.best else self.curve[-1]["epoch"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what Lightning does not know of."""
+        checkpoint["adaptmr"] = {"curve": self.curve, "best": self.best}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        self.curve = checkpoint["adaptmr"]["curve"]
+        self.best = checkpoint["adaptmr"]["best"]
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.reconstructor.state_dict()
+
+
+class ReconstructionData(LightningDataModule):
+    """The batches of each epoch.
+
+    Args:
+        training: scans to train on.
+        validation: scans to validate on, of other subjects.
+        config: masks, batch size, seed, readers.
+    """
+
+    def __init__(
+        self, training: Sequence[Scan], validation: Sequence[Scan], config: TrainConfig
+    ) -> None:
+        super().__init__()
+        self.slices = training_slices(training, config.max_slices, config.seed)
+        self.validation = validation
+        self.config = config
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the current epoch."""
+        config = self.config
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return self._loader(
+            training_plans(self.slices, config.masks, config.batch_size, config.seed, epoch)
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The same batches every time; none without validation."""
+        return self._loader(
+            validation_plans(self.validation, self.config.masks, self.config.batch_size)
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
+        """Lightning cannot move frozen values by itself."""
+        return batch.to(device)
+
+    def _loader(self, plans: Sequence[Plan]) -> DataLoader[Batch]:
+        return DataLoader(Batches(plans), batch_size=None, num_workers=self.config.workers)
+
+
+class EpochLines(Callback):
+    """One line per epoch on standard error, for logs."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
+        """Write the line."""
+        if trainer.is_global_zero:
+            values = ", ".join(
+                f"{name.replace('_', ' ')} {float(value):.4f}"
+                for name, value in trainer.callback_metrics.items()
+            )
+            count = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+            sys.stderr.write(f"epoch {count}: {values}, {time.monotonic() - self.start:.0f} s\n")
