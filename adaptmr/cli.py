@@ -1,8 +1,407 @@
 """The command line: parse, call, print."""
 
+import json
+import signal
 import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from adaptmr import __version__
+from adaptmr.data.anatomy.signal import Contrast
+from adaptmr.data.simulation import Orientation
+from adaptmr.errors import AdaptMRError, BadInputError
+from adaptmr.reconstruction.methods import Method, reconstructor
+from adaptmr.reconstruction.metrics import ProtocolName
+from adaptmr.sampling.generators import MaskKind, MaskSpec
+
+if TYPE_CHECKING:
+    from adaptmr.workflows.evaluation import Evaluation
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="adaptmr",
+    help="Adaptive MR acquisition, and reconstruction by networks that keep learning.",
+    epilog="Start with: [bold]adaptmr demo --out demo[/bold]",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write into.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
+
+
+def _example(command: str) -> str:
+    return f"Example: [bold]{command}[/bold]"
+
+
+def _print_json(value: BaseModel | dict[str, Any]) -> None:
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    typer.echo(json.dumps(plain, indent=2, allow_nan=False))
+
+
+def _complain(error: AdaptMRError) -> None:
+    typer.echo(f"adaptmr: {error}", err=True)
+
+
+def _for_each(
+    paths: Iterable[Path], work: Callable[[Path], Result]
+) -> tuple[list[Result], list[str]]:
+    """Work on every path; a bad one is told and passed over, the others are still done."""
+    done: list[Result] = []
+    errors: list[str] = []
+    for path in paths:
+        try:
+            done.append(work(path))
+        except BadInputError as error:
+            _complain(error)
+            errors.append(str(error))
+    return done, errors
+
+
+def _finish(errors: list[str]) -> None:
+    if errors:
+        raise typer.Exit(BadInputError.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog=_example("adaptmr demo --out demo"))
+def demo(
+    out: Out,
+    scans: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Fully sampled scans to show instead of simulated ones."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate, train a small network, compare it with classical methods, write a report."""
+    from adaptmr.workflows.demo import run_demo
+
+    result = run_demo(out, scans=scans or (), seed=seed, overwrite=overwrite)
+    if as_json:
+        _print_json(result)
+        return
+    console = Console()
+    table = Table("acceleration", "method", "SSIM", "PSNR (dB)", "NMSE", title=result.protocol)
+    for row in result.rows:
+        table.add_row(
+            f"{row.acceleration:.2f}",
+            row.method,
+            f"{row.ssim:.4f}",
+            f"{row.psnr:.2f}",
+            f"{row.nmse:.5f}",
+        )
+    console.print(table)
+    typer.echo(f"The report is in {result.report}")
+
+
+@app.command(epilog=_example("adaptmr inspect scan.h5 other.cfl"))
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help="Scans to look into.")],
+    as_json: Json = False,
+) -> None:
+    """Say what is in each file, and what would be refused and why."""
+    from adaptmr.data.inspection import inspect as inspect_file
+
+    found, errors = _for_each(files, inspect_file)
+    if as_json:
+        _print_json({"files": [f.model_dump(mode="json") for f in found], "errors": errors})
+    else:
+        for inspection in found:
+            _print_inspection(inspection)
+    refused = [refusal for inspection in found for refusal in inspection.refusals]
+    _finish(errors + refused)
+
+
+def _print_inspection(inspection: BaseModel) -> None:
+    values = inspection.model_dump(mode="json")
+    table = Table(show_header=False, title=str(values.pop("file")), title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = "\n".join(f"{k}: {v}" for k, v in value.items() if v is not None)
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            value = "\n".join(value)
+        table.add_row(key.replace("_", " "), "-" if value in (None, [], "") else str(value))
+    Console().print(table)
+
+
+@app.command(epilog=_example("adaptmr convert scan.h5 scan.mrd"))
+def convert(
+    source: Annotated[Path, typer.Argument(help="File to read.")],
+    destination: Annotated[Path, typer.Argument(help="File to write; its suffix says what.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a scan or image in another format: fastMRI .h5, MRD .mrd, NIfTI .nii.gz."""
+    from adaptmr.data.convert import convert as convert_file
+
+    convert_file(source, destination, overwrite=overwrite)
+    if as_json:
+        _print_json({"source": str(source), "destination": str(destination)})
+    else:
+        typer.echo(f"{source} -> {destination}")
+
+
+@app.command(
+    epilog=_example(
+        "adaptmr reconstruct scans/ --method wavelet --mask vd-2d --acceleration 4 --out OUT"
+    )
+)
+def reconstruct(
+    paths: Annotated[list[Path], typer.Argument(help="Scans, or folders of scans.")],
+    out: Out,
+    method: Annotated[
+        Method, typer.Option(help="Classical method; a network takes its place.")
+    ] = Method.CG_SENSE,
+    network: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `train` wrote, or fastMRI weights as .safetensors."),
+    ] = None,
+    mask: Annotated[
+        MaskKind | None, typer.Option(help="Mask to lay over fully sampled scans.")
+    ] = None,
+    acceleration: Annotated[float, typer.Option(min=1.0, help="Of the mask.")] = 4.0,
+    center_fraction: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Fully sampled centre of the mask.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the mask; without it the file name is the seed.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices at once.")] = 4,
+    device: Device = "cpu",
+    report: Annotated[
+        Path | None, typer.Option(help="Also write an HTML report with the images to this file.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct scans into fastMRI submission files of the same names."""
+    from adaptmr.workflows.device import usable_device
+    from adaptmr.workflows.pictures import report_reconstructions
+    from adaptmr.workflows.progress import track
+    from adaptmr.workflows.reconstruction import (
+        Settings,
+        load_reconstructor,
+        reconstruct_file,
+        scan_files,
+    )
+
+    place = usable_device(device)
+    settings = Settings(
+        reconstructor=reconstructor(method)
+        if network is None
+        else load_reconstructor(network, place),
+        masks=None
+        if mask is None
+        else MaskSpec(kind=mask, acceleration=acceleration, center_fraction=center_fraction),
+        seed=seed,
+        batch_size=batch_size,
+        device=place,
+    )
+    done, errors = _for_each(
+        track(scan_files(paths), "reconstructing"),
+        lambda path: reconstruct_file(path, out, settings, overwrite=overwrite),
+    )
+    if report is not None and done:
+        name = str(method) if network is None else network.name
+        report_reconstructions(report, name, done, settings, overwrite=overwrite)
+    if as_json:
+        _print_json({"files": [d.model_dump(mode="json") for d in done], "errors": errors})
+    else:
+        for reconstruction in done:
+            typer.echo(
+                f"{reconstruction.source} -> {reconstruction.output}"
+                f" ({reconstruction.slices} slices, {reconstruction.acceleration:.2f}x,"
+                f" {reconstruction.seconds:.1f} s)"
+            )
+            for warning in reconstruction.warnings:
+                typer.echo(f"  note: {warning}", err=True)
+    _finish(errors)
+
+
+@app.command(
+    epilog=_example("adaptmr evaluate --predictions OUT --targets scans/ --protocol fastmri-volume")
+)
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of submission files.")],
+    targets: Annotated[Path, typer.Option(help="Folder of files with the targets.")],
+    protocol: Annotated[
+        ProtocolName, typer.Option(help="Definition of the metrics.")
+    ] = ProtocolName.FASTMRI_VOLUME,
+    acquisition: Annotated[
+        str | None, typer.Option(help="Only files of this acquisition, such as AXT2.")
+    ] = None,
+    acceleration: Annotated[
+        int | None, typer.Option(help="Only files that say this acceleration.")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Dataset of the targets that marks the voxels of region-volume."),
+    ] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Compare reconstructions with targets under a named protocol."""
+    from adaptmr.workflows.evaluation import evaluate as evaluate_folders
+
+    evaluation = evaluate_folders(
+        predictions,
+        targets,
+        protocol,
+        acquisition=acquisition,
+        acceleration=acceleration,
+        region=region,
+        device=device,
+    )
+    if as_json:
+        _print_json(evaluation)
+    else:
+        _print_evaluation(evaluation)
+    for exclusion in evaluation.excluded:
+        typer.echo(f"adaptmr: excluded {exclusion.name}: {exclusion.reason}", err=True)
+    _finish([exclusion.name for exclusion in evaluation.excluded])
+
+
+def _print_evaluation(evaluation: "Evaluation") -> None:
+    table = Table("volume", "NMSE", "PSNR (dB)", "SSIM", title=f"protocol {evaluation.protocol}")
+    for volume in evaluation.volumes:
+        table.add_row(volume.name, *_metrics(volume.nmse, volume.psnr, volume.ssim))
+    table.add_section()
+    mean, spread = evaluation.mean, evaluation.two_std
+    table.add_row(f"mean of {len(evaluation.volumes)}", *_metrics(mean.nmse, mean.psnr, mean.ssim))
+    table.add_row("2 std", *_metrics(spread.nmse, spread.psnr, spread.ssim))
+    Console().print(table)
+
+
+def _metrics(nmse: float | None, psnr: float | None, ssim: float | None) -> list[str]:
+    """NMSE, PSNR and SSIM as text; a dash where there is no finite number."""
+    digits = ((nmse, ".5f"), (psnr, ".2f"), (ssim, ".4f"))
+    return ["-" if value is None else f"{value:{shown}}" for value, shown in digits]
+
+
+@app.command(epilog=_example("adaptmr simulate --subjects 4 --seed 0 --contrast T2 --out scans"))
+def simulate(
+    out: Out,
+    subjects: Annotated[int, typer.Option(help="How many subjects.")] = 4,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    contrast: Annotated[
+        list[Contrast] | None, typer.Option(help="Contrast of each scan; may be repeated.")
+    ] = None,
+    anatomy: Annotated[
+        list[Path] | None,
+        typer.Option(help="NIfTI labels or images, or folders of them, instead of made-up heads."),
+    ] = None,
+    orientation: Annotated[Orientation, typer.Option(help="Of the slices.")] = Orientation.AXIAL,
+    matrix: Annotated[tuple[int, int], typer.Option(help="Readout and phase.")] = (160, 160),
+    slices: Annotated[int, typer.Option(help="Slices per scan.")] = 8,
+    coils: Annotated[int, typer.Option(help="Receive coils, 1 to 32.")] = 8,
+    snr: Annotated[float, typer.Option(help="Signal over one coil's noise.")] = 30.0,
+    field_strength: Annotated[float, typer.Option(help="1.5 or 3.0 tesla.")] = 3.0,
+    readout_oversampling: Annotated[int, typer.Option(help="Along the readout.")] = 1,
+    phase_resolution: Annotated[
+        float, typer.Option(help="Share of the columns that exist; the rest is zero padding.")
+    ] = 1.0,
+    partial_fourier: Annotated[float, typer.Option(help="Share of the lines measured.")] = 1.0,
+    dropped_lines: Annotated[float, typer.Option(help="Share of the lines lost.")] = 0.0,
+    tumour_probability: Annotated[float, typer.Option(help="Of made-up heads.")] = 0.2,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make raw data of made-up (or given) anatomy, as fastMRI HDF5."""
+    from adaptmr.data.simulation import SimulationConfig
+    from adaptmr.data.simulation import simulate as simulate_scans
+    from adaptmr.workflows.config import checked
+    from adaptmr.workflows.progress import track
+
+    contrasts = tuple(contrast or [Contrast.T2])
+    values = {
+        "subjects": subjects,
+        "seed": seed,
+        "contrasts": contrasts,
+        "anatomy": tuple(anatomy or ()),
+        "orientation": orientation,
+        "matrix": matrix,
+        "slices": slices,
+        "coils": coils,
+        "snr": snr,
+        "field_strength": field_strength,
+        "readout_oversampling": readout_oversampling,
+        "phase_resolution": phase_resolution,
+        "partial_fourier": partial_fourier,
+        "dropped_lines": dropped_lines,
+        "tumour_probability": tumour_probability,
+    }
+    config = checked(SimulationConfig, values, "this cannot be simulated")
+    scans = simulate_scans(config, out, overwrite=overwrite)
+    files = list(track(scans, "simulating", subjects * len(contrasts)))
+    if as_json:
+        _print_json({"files": [str(file) for file in files]})
+    else:
+        typer.echo(f"{len(files)} scans in {out}")
+
+
+@app.command(epilog=_example("adaptmr train examples/varnet-small.yaml --out network"))
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file; docs/training.md explains it.")],
+    out: Out,
+    resume: Annotated[
+        bool, typer.Option(help="Continue a training that was stopped, or throw it away.")
+    ] = True,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a folder of fully sampled scans; call again to continue."""
+    from adaptmr.reconstruction.training.config import TrainConfig
+    from adaptmr.reconstruction.training.run import train as train_network
+    from adaptmr.workflows.config import load_config
+
+    settings = load_config(config, TrainConfig)
+    folder = train_network(settings, out, overwrite=overwrite, resume=resume)
+    if as_json:
+        _print_json({"network": str(folder)})
+    else:
+        typer.echo(f"The network is in {folder}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's shape
+    typer.echo("adaptmr: interrupted; nothing incomplete is left under a final name", err=True)
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Entry point of the ``adaptmr`` command."""
-    sys.exit(0)
+    # A scheduler's SIGTERM and Ctrl-C both unwind, so that temporary files are removed.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except AdaptMRError as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
