@@ -57,7 +57,7 @@ class Brain:
         """
         late = max(0.0, age - 55.0) / 30.0
         adult = (age - 20.0) / 65.0
-        spread = generator.standard_normal(4)
+        spread = generator.standard_normal(4).tolist()
         return cls(
             gap=max(1.2, 1.8 + 0.8 * adult + 1.5 * late + 0.3 * spread[0]),
             sulcus=max(0.35, 0.55 + 0.3 * adult + 0.7 * late + 0.1 * spread[1]),
@@ -78,13 +78,12 @@ class Brain:
         """
         wobble = self.wobble.at(points)
         cerebellum = ellipsoid(points, (0, -47, -37), (50, 39.5, 27.5)) + wobble * np.float32(0.8)
-        stem = tube(points, ((0, -13, -8, 11), (0, -12, -20, 12), (0, -13, -31, 15)))
-        stem = smooth_union(
-            stem, tube(points, ((0, -15, -36, 14), (0, -24, -55, 9), (0, -34, -115, 7))), 6
-        )
         tissue = self._cerebrum(points, wobble, cerebellum)
         self._cerebellum(points, tissue, wobble, cerebellum)
-        tissue[stem < 0] = Tissue.WHITE_MATTER
+        low = np.flatnonzero((np.abs(points[0]) < 20) & (points[2] < 6))
+        upper = tube(points[:, low], ((0, -13, -8, 11), (0, -12, -20, 12), (0, -13, -31, 15)))
+        lower = tube(points[:, low], ((0, -15, -36, 14), (0, -24, -55, 9), (0, -34, -115, 7)))
+        tissue[low[smooth_union(upper, lower, 6) < 0]] = Tissue.WHITE_MATTER
         self._deep(points, tissue, wobble)
         return tissue
 

@@ -18,36 +18,50 @@ class Deformation:
         matrix: (3, 3) inverse rotation and scaling.
         shift: (3,) inverse translation.
         bends: three fields of the smooth displacement along x, y and z.
-        amplitude: standard deviation of the smooth displacement, mm.
+        amplitude: (3,) standard deviation of the smooth displacement, mm.
     """
 
     matrix: NDArray[np.float64]
     shift: NDArray[np.float64]
     bends: tuple[RandomField, RandomField, RandomField]
-    amplitude: float
+    amplitude: NDArray[np.float64]
 
     @classmethod
-    def draw(cls, generator: np.random.Generator, *, amplitude: float = 2.0) -> Self:
-        """Draw a pose (a few degrees and mm), a size (a few per cent) and a smooth shape."""
+    def draw(
+        cls,
+        generator: np.random.Generator,
+        *,
+        free: tuple[bool, bool, bool] = (True, True, True),
+    ) -> Self:
+        """Draw a pose (a few degrees and mm), a size (a few per cent) and a smooth shape.
+
+        Args:
+            generator: source of randomness.
+            free: axes x, y, z along which points may move; a thin slab is held along its normal.
+        """
+        held = ~np.asarray(free)
         angles = np.radians(generator.normal(0, [4.0, 3.0, 4.0]))
+        # A rotation about one axis moves points along the two others.
+        angles[[held[[1, 2]].any(), held[[0, 2]].any(), held[[0, 1]].any()]] = 0
         size = np.exp(generator.normal(0, 0.03) + generator.normal(0, 0.02, 3))
+        size[held] = 1
         rotation = Rotation.from_euler("xyz", angles).as_matrix()
         return cls(
             matrix=np.diag(1 / size) @ rotation,
-            shift=generator.normal(0, [2.0, 3.0, 3.0]),
+            shift=np.where(held, 0, generator.normal(0, [2.0, 3.0, 3.0])),
             bends=(
                 RandomField.draw(generator, 90.0),
                 RandomField.draw(generator, 90.0),
                 RandomField.draw(generator, 90.0),
             ),
-            amplitude=amplitude,
+            amplitude=np.where(held, 0, 2.0),
         )
 
     def applied(self, points: Array) -> Array:
         """The anatomy's coordinates of (3, n) points of the scanner, float32."""
         moved = self.matrix.astype(np.float32) @ points
         moved += self.shift.astype(np.float32)[:, None]
-        bent: Array = moved + np.float32(self.amplitude) * np.stack(
+        bent: Array = moved + self.amplitude.astype(np.float32)[:, None] * np.stack(
             [bend.at(moved) for bend in self.bends]
         )
         return bent

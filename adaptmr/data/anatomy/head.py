@@ -5,11 +5,12 @@ any matrix size and any orientation can be cut, and no two slices are alike.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptmr.data.anatomy.anatomy import Corners
 from adaptmr.data.anatomy.brain import CEREBRUM, POSTERIOR_FOSSA, Brain
 from adaptmr.data.anatomy.deformation import Deformation
 from adaptmr.data.anatomy.geometry import (
@@ -23,6 +24,12 @@ from adaptmr.data.anatomy.geometry import (
 from adaptmr.data.anatomy.lesions import Lesions, Tumour
 from adaptmr.data.anatomy.signal import Contrast, signals
 from adaptmr.data.anatomy.tissue import Tissue
+
+_CENTRE = (0.0, 2.0, 5.0)
+"""The point of the head that is put at the centre of the field of view, mm."""
+
+_FACE_TOP = 24.0
+"""Above this height, mm, there is nothing but vault and brain."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,12 @@ class Head:
     variation: NDArray[np.float64]
     deformation: Deformation
 
-    focus = ((-68.0, -86.0, -45.0), (68.0, 86.0, 68.0))
-    """Lowest and highest corner of the brain, mm: the range slices are spread over."""
-    centre = (0.0, 2.0, 5.0)
-    """The point that is put at the centre of the field of view, mm."""
+    focus: ClassVar[Corners] = ((-68.0, -88.0, -45.0), (68.0, 84.0, 62.0))
+    """Lowest and highest corner of the brain, mm about the centre of the field of view."""
+    contrasts: ClassVar[None] = None
+    """It can be seen in every contrast."""
+    subject: ClassVar[None] = None
+    """It comes from no file."""
 
     @classmethod
     def draw(
@@ -92,6 +101,11 @@ class Head:
             deformation=Deformation.draw(generator),
         )
 
+    @property
+    def attributes(self) -> dict[str, str | float | int]:
+        """Age in years, and the widening of the ventricles that goes with it."""
+        return {"age": self.age, "ventricle_scale": self.brain.ventricles}
+
     def signals(self, contrast: Contrast, field_strength: float) -> NDArray[np.float32]:
         """Signal of each tissue, (tissues,)."""
         return signals(contrast, field_strength, self.variation)
@@ -107,9 +121,9 @@ class Head:
         """
         tissue = np.full(points.shape[1], Tissue.BACKGROUND, dtype=np.uint8)
         weight = np.ones(points.shape[1], dtype=np.float32)
-        reach = np.flatnonzero((np.abs(points[0]) < 115) & (np.abs(points[1]) < 135))
+        reach = np.flatnonzero((points[0] / 100) ** 2 + ((points[1] - 2) / 122) ** 2 < 1)
         place = self.deformation.applied(points[:, reach])
-        place += np.asarray(self.centre, dtype=np.float32)[:, None]
+        place += np.asarray(_CENTRE, dtype=np.float32)[:, None]
         healthy = self.lesions.displaced(place)
         # The front of the head is narrower than its back.
         healthy = healthy.copy()
@@ -119,9 +133,11 @@ class Head:
         reach, place, healthy = reach[inside], place[:, inside], healthy[:, inside]
         cavity, surface = cavity[inside], surface[inside]
         patches = self.patches.at(healthy)
-        found = self._shell(healthy, cavity, surface, patches)
-        brain = np.flatnonzero(cavity < 0)
-        found[brain] = self.brain.tissue(healthy[:, brain])
+        found = np.empty(len(inside), dtype=np.uint8)
+        within = cavity < 0
+        found[within] = self.brain.tissue(healthy[:, within])
+        shell = np.flatnonzero(~within)
+        found[shell] = self._shell(healthy[:, shell], cavity[shell], surface[shell], patches[shell])
         self._vessels(healthy, found, cavity)
         found = self.lesions.laid_over(found, place)
         tissue[reach] = found
@@ -133,24 +149,25 @@ class Head:
     def _levels(self, points: Array) -> tuple[Array, Array]:
         """Level functions of the skull's inside and of the whole head."""
         cavity = smooth_union(ellipsoid(points, *CEREBRUM), ellipsoid(points, *POSTERIOR_FOSSA), 8)
+        surface = ellipsoid(points, *CEREBRUM) - np.float32(self.skull + self.scalp)
+        low = np.flatnonzero(points[2] < _FACE_TOP)
+        points = points[:, low]
         sides = mirrored(points)
         orbits = ellipsoid(sides, (30, 66, -33), (23, 34, 19))
         canal = tube(points, ((0, -30, -60, 10), (0, -36, -120, 9)))
-        cavity = smooth_union(np.maximum(cavity, -orbits), canal, 5)
-        vault = ellipsoid(points, CEREBRUM[0], CEREBRUM[1]) - np.float32(self.skull + self.scalp)
+        cavity[low] = smooth_union(np.maximum(cavity[low], -orbits), canal, 5)
         face = ellipsoid(points, (0, 34, -62), (61, 61, 62))
         neck = tube(points, ((0, -20, -50, 56), (0, -24, -150, 54)))
         nose = tube(points, ((0, 88, -34, 5), (0, 100, -58, 10)))
-        surface = smooth_union(smooth_union(vault, face, 14), neck, 12)
         temples = ellipsoid(sides, (60, 22, -22), (18, 32, 30))
-        surface = smooth_union(smooth_union(surface, temples, 8), nose, 8)
+        lower = smooth_union(smooth_union(surface[low], face, 14), neck, 12)
+        surface[low] = smooth_union(smooth_union(lower, temples, 8), nose, 8)
         return cavity, surface
 
     def _shell(
         self, points: Array, cavity: Array, surface: Array, patches: Array
     ) -> NDArray[np.uint8]:
         """Everything outside the inner table of the skull."""
-        sides = mirrored(points)
         deep = -surface
         found = np.full(deep.shape, Tissue.FAT, dtype=np.uint8)
         fat = 0.45 * self.scalp + 2.0 + 1.2 * patches
@@ -160,17 +177,15 @@ class Head:
         skull = (cavity < thick) & (deep > 1.8)
         found[skull] = Tissue.BONE
         found[skull & (cavity > 1.9) & (cavity < thick - 1.7) & (patches > -1.7)] = Tissue.MARROW
-        self._face(points, sides, found, cavity, patches)
+        low = np.flatnonzero(points[2] < _FACE_TOP)
+        found[low] = self._face(points[:, low], found[low], cavity[low], patches[low])
         return found
 
     def _face(
-        self,
-        points: Array,
-        sides: Array,
-        found: NDArray[np.uint8],
-        cavity: Array,
-        patches: Array,
-    ) -> None:
+        self, points: Array, found: NDArray[np.uint8], cavity: Array, patches: Array
+    ) -> NDArray[np.uint8]:
+        """Air, bones, eyes and muscles below the forehead, in place of what the shell has there."""
+        sides = mirrored(points)
         outside = cavity > 1.0
         x = points[0]
         air = np.minimum(
@@ -210,15 +225,18 @@ class Head:
         found[lens < 0] = Tissue.MUSCLE
         nerve = tube(sides, ((29, 62, -31, 2.0), (8, 32, -26, 2.0)))
         found[(nerve < 0) & outside] = Tissue.WHITE_MATTER
+        return found
 
     def _vessels(self, points: Array, found: NDArray[np.uint8], cavity: Array) -> None:
         """Venous sinuses along the skull, and the large arteries at the base."""
-        sides = mirrored(points)
         x, y, z = points
         sagittal = (np.abs(x) + 0.9 * np.abs(cavity + 1.5) < 4.5) & (z > 8 + 0.35 * y)
         transverse = (
             (np.abs(z + 14 + 0.1 * np.abs(x)) < 3.2) & (cavity > -5) & (cavity < 0.5) & (y < -28)
         )
+        found[sagittal | transverse] = Tissue.VESSEL
+        base = np.flatnonzero((np.abs(x) < 48) & (np.abs(y) < 50) & (z < 36))
+        sides = mirrored(points[:, base])
         arteries = tube(sides, ((12, 18, -60, 2.4), (11, 14, -30, 2.2), (9, 10, -20, 2.0)))
         for nodes in (
             ((9, 10, -20, 1.6), (24, 12, -18, 1.5), (38, 10, -10, 1.3), (44, -8, 2, 1.0)),
@@ -226,18 +244,11 @@ class Head:
             ((0, 5, -44, 1.8), (0, 4, -24, 1.7), (16, -10, -16, 1.3), (24, -34, -6, 1.0)),
         ):
             arteries = np.minimum(arteries, tube(sides, nodes))
-        fluid = found == Tissue.CSF
         carotids = tube(sides, ((24, 4, -150, 3.0), (22, 4, -80, 2.6), (14, 14, -55, 2.4)))
-        found[sagittal | transverse | ((arteries < 0) & (cavity < 0)) | (carotids < 0)] = (
-            Tissue.VESSEL
-        )
-        cortical = (
-            fluid
-            & (cavity < -1.0)
-            & (cavity > -22)
-            & (self.patches.at(points * np.float32(1.7)) > 2.1)
-        )
-        found[cortical] = Tissue.VESSEL
+        found[base[((arteries < 0) & (cavity[base] < 0)) | (carotids < 0)]] = Tissue.VESSEL
+        fluid = np.flatnonzero((found == Tissue.CSF) & (cavity < -1) & (cavity > -22))
+        cortical = self.patches.at(points[:, fluid] * np.float32(1.7)) > 2.1
+        found[fluid[cortical]] = Tissue.VESSEL
 
 
 def _spots(generator: np.random.Generator, count: int, ventricles: float) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""How a scanner sees an anatomy: receive coils, phase, noise, the lines that are measured."""
