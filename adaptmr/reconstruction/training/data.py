@@ -5,7 +5,6 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ from torch.utils.data import Dataset
 from adaptmr.data.crop import center_crop
 from adaptmr.data.fastmri import read_scan
 from adaptmr.data.scan import Scan, Stack
+from adaptmr.data.target import with_target
 from adaptmr.errors import BadInputError
-from adaptmr.kernels.fourier import inverse_fourier
-from adaptmr.reconstruction.coils import root_sum_of_squares
 from adaptmr.sampling.generators import MaskSpec, Seed, make_mask
 from adaptmr.sampling.mask import Mask
 
@@ -109,10 +107,10 @@ def open_scans(folder: Path) -> tuple[Scan, ...]:
             expected="a folder of fastMRI HDF5 files",
             hint="Make some with 'adaptmr simulate', or name another folder",
         )
-    return tuple(_with_target(read_scan(file), file) for file in files)
+    return tuple(_trainable(read_scan(file), file) for file in files)
 
 
-def _with_target(scan: Scan, file: Path) -> Scan:
+def _trainable(scan: Scan, file: Path) -> Scan:
     if not scan.fully_sampled:
         raise BadInputError(
             "an undersampled scan cannot be trained on",
@@ -122,9 +120,7 @@ def _with_target(scan: Scan, file: Path) -> Scan:
             hint="Move the file out of the folder",
         )
     if scan.target is None:
-        target = Stack((scan.slices, *scan.matrix), partial(_combined, scan.kspace))
-        maximum = max((float(image.max()) for image in target), default=0.0)
-        scan = replace(scan, target=target, maximum=maximum)
+        scan = with_target(scan)
     if not _maximum(scan) > 0:
         raise BadInputError(
             "the target is zero everywhere",
@@ -134,10 +130,6 @@ def _with_target(scan: Scan, file: Path) -> Scan:
             hint="Move the file out of the folder",
         )
     return scan
-
-
-def _combined(kspace: Stack, start: int, stop: int) -> Tensor:
-    return root_sum_of_squares(inverse_fourier(kspace[start:stop]))
 
 
 def _target(scan: Scan) -> Stack:

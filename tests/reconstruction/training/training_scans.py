@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from adaptmr.data.crop import center_crop
 from adaptmr.data.fastmri import write_scan
 from adaptmr.data.scan import Header, Scan, Stack
 from adaptmr.kernels.fourier import fourier
 
 
 def write_ellipses(path: Path, subject: str, seed: int, matrix: tuple[int, int] = (24, 20)) -> None:
-    """Two slices of random ellipses seen by three coils, target cut to 20 x 20."""
+    """Two slices of random ellipses seen by three coils, target cut to 20 rows."""
     generator = np.random.default_rng(seed)
     rows, columns = (np.linspace(-1, 1, size) for size in matrix)
     y, x = rows[:, None], columns[None, :]
@@ -26,7 +27,7 @@ def write_ellipses(path: Path, subject: str, seed: int, matrix: tuple[int, int] 
         -((y - np.cos(angles)[:, None, None]) ** 2) - (x - np.sin(angles)[:, None, None]) ** 2
     )
     coil_images = torch.from_numpy(images[:, None] * coils * np.exp(1j * (x + y)))
-    target = coil_images.abs().square().sum(1).sqrt()[:, 2:22].float()
+    target = center_crop(coil_images.abs().square().sum(1).sqrt().float(), (20, matrix[1]))
     scan = Scan(
         name=path.name,
         kspace=Stack.of(fourier(coil_images).to(torch.complex64)),
