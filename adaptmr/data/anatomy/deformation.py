@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from adaptmr.data.anatomy.geometry import Array, RandomField
+from adaptmr.data.anatomy.geometry import Array, RandomField, interpolated
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ class Deformation:
         """The anatomy's coordinates of (3, n) points of the scanner, float32."""
         moved = self.matrix.astype(np.float32) @ points
         moved += self.shift.astype(np.float32)[:, None]
-        bent: Array = moved + self.amplitude.astype(np.float32)[:, None] * np.stack(
-            [bend.at(moved) for bend in self.bends]
-        )
+        bend = interpolated(self.bends, moved)
+        bent: Array = moved + self.amplitude.astype(np.float32)[:, None] * bend
         return bent

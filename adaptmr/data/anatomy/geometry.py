@@ -10,9 +10,10 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.ndimage import map_coordinates
+from torch.nn.functional import grid_sample
 
 Array = NDArray[np.float32]
 
@@ -124,7 +125,17 @@ class RandomField:
 
     def at(self, points: Array) -> Array:
         """Values at (3, n) points in mm, linear between grid points."""
-        values: Array = map_coordinates(
-            self.grid, points / np.float32(self.spacing), order=1, mode="grid-wrap"
-        )
-        return values
+        return interpolated([self], points)[0]
+
+
+def interpolated(fields: Sequence[RandomField], points: Array) -> Array:
+    """Values (fields, n) of fields of one spacing and size at (3, n) points in mm."""
+    size, spacing = len(fields[0].grid), np.float32(fields[0].spacing)
+    periodic = np.pad(np.stack([field.grid for field in fields]), [(0, 0)] + [(0, 1)] * 3, "wrap")
+    cells = torch.from_numpy(points / spacing)
+    cells -= size * torch.floor(cells / size)
+    # grid_sample counts axes from the last, and from -1 to 1.
+    places = (cells * (2 / size) - 1).flip(0).T[None, None, None]
+    grid = torch.from_numpy(periodic)[None]
+    values: torch.Tensor = grid_sample(grid, places, align_corners=True)[0, :, 0, 0]
+    return np.asarray(values.numpy())
