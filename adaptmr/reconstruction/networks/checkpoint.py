@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from adaptmr.data.files import complete_folder
 from adaptmr.data.manifest import check_manifest, write_manifest
+from adaptmr.data.weights import assign_weights, initialise, read_weights
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.networks.fastmri_weights import from_fastmri
 from adaptmr.reconstruction.networks.unet import UNetConfig, UNetReconstructor
 from adaptmr.reconstruction.networks.varnet import VarNet, VarNetConfig
-from adaptmr.reconstruction.networks.weights import assign_weights, initialise, read_weights
 
 Architecture = Annotated[UNetConfig | VarNetConfig, Field(discriminator="kind")]
 Network = UNetReconstructor | VarNet

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adaptmr.data.weights import assign_weights
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.networks.unet import UNetConfig, UNetReconstructor
 from adaptmr.reconstruction.networks.varnet import VarNet, VarNetConfig
-from adaptmr.reconstruction.networks.weights import assign_weights
 
 _RENAMES = (
     (r"^(?:varnet|unet)\.(?=sens_net|cascades|down_sample_layers|conv|up_)", ""),  # Lightning's
