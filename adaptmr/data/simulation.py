@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from adaptmr.data.acquisition.coils import noise
 from adaptmr.data.acquisition.measurement import (
@@ -29,7 +29,7 @@ from adaptmr.data.anatomy.signal import (
     InversionRecovery,
     SpoiledGradientEcho,
 )
-from adaptmr.data.anatomy.tissue import LESIONS, Tissue
+from adaptmr.data.anatomy.tissue import FIELD_STRENGTHS, LESIONS, Tissue
 from adaptmr.data.anatomy.volumes import Volume, volume_paths
 from adaptmr.data.fastmri import write_scan
 from adaptmr.data.scan import Header, Scan, Stack
@@ -62,6 +62,12 @@ _Size = Annotated[int, Field(ge=8, le=1024)]
 _Length = Annotated[float, Field(gt=0)]
 
 
+def _tabulated(field_strength: float) -> float:
+    if field_strength not in FIELD_STRENGTHS:
+        raise ValueError("relaxation times are known at 1.5 and 3.0 tesla")
+    return field_strength
+
+
 class SimulationConfig(BaseModel):
     """What to simulate. Sizes are (readout, phase); lengths in mm."""
 
@@ -83,8 +89,8 @@ class SimulationConfig(BaseModel):
     """Distance of the slices' centres; when not given they cover four fifths of the brain."""
     slice_thickness: float | None = Field(None, gt=0)
     """When not given, 5 mm or the spacing, whichever is less."""
-    field_strength: Literal[1.5, 3.0] = 3.0
-    """Tesla."""
+    field_strength: Annotated[float, AfterValidator(_tabulated)] = 3.0
+    """1.5 or 3.0 tesla."""
     coils: int = Field(8, ge=1, le=32)
     snr: float = Field(30.0, gt=0)
     """Mean of the noise-free root-sum-of-squares image over the object, over the standard deviation

@@ -205,7 +205,7 @@ def _axes(geometry: Geometry, middle: float) -> list[NDArray[np.float64]]:
         plane, geometry.sampled, geometry.encoded_field_of_view, strict=True
     ):
         fine = _FINER * count
-        axes[axis] = (fine // 2 - np.arange(fine)) * (view / fine)
+        axes[axis] = (fine // 2 - np.arange(fine, dtype=np.float64)) * (view / fine)
     axes[through] = np.array([middle])
     return axes
 

@@ -125,7 +125,8 @@ class RandomField:
 
     def at(self, points: Array) -> Array:
         """Values at (3, n) points in mm, linear between grid points."""
-        return interpolated([self], points)[0]
+        values: Array = interpolated([self], points)[0]
+        return values
 
 
 def interpolated(fields: Sequence[RandomField], points: Array) -> Array:
@@ -137,5 +138,5 @@ def interpolated(fields: Sequence[RandomField], points: Array) -> Array:
     # grid_sample counts axes from the last, and from -1 to 1.
     places = (cells * (2 / size) - 1).flip(0).T[None, None, None]
     grid = torch.from_numpy(periodic)[None]
-    values: torch.Tensor = grid_sample(grid, places, align_corners=True)[0, :, 0, 0]
-    return np.asarray(values.numpy())
+    values: Array = grid_sample(grid, places, align_corners=True)[0, :, 0, 0].numpy()
+    return values

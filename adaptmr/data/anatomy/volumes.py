@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from adaptmr.data.anatomy.anatomy import Corners
 from adaptmr.data.anatomy.deformation import Deformation
-from adaptmr.data.anatomy.geometry import Array
+from adaptmr.data.anatomy.geometry import Array, RandomField
 from adaptmr.data.anatomy.signal import Contrast, signals
 from adaptmr.data.anatomy.tissue import BRAIN, LESIONS, Tissue
 from adaptmr.errors import BadInputError
@@ -203,6 +203,7 @@ class Volume:
         subject: key; the sessions of one subject share it.
         variation: (tissues, 3) factors on T1, T2 and proton density.
         deformation: pose, size and shape, drawn for each scan: they augment the file.
+        texture: field of the small variation of a label map's signal within a tissue.
     """
 
     tissue: NDArray[np.uint8]
@@ -214,6 +215,7 @@ class Volume:
     name: str
     variation: NDArray[np.float64]
     deformation: Deformation
+    texture: RandomField
 
     @classmethod
     def load(cls, path: Path, generator: np.random.Generator) -> Self:
@@ -261,6 +263,7 @@ class Volume:
             name=path.name,
             variation=np.exp(0.03 * generator.standard_normal((len(Tissue), 3))),
             deformation=Deformation.draw(generator, free=(free[0], free[1], free[2])),
+            texture=RandomField.draw(generator, 6.0, band=0.5),
         )
 
     @property
@@ -280,7 +283,7 @@ class Volume:
         return signals(contrast, field_strength, self.variation)
 
     def sample(self, points: Array) -> tuple[NDArray[np.uint8], Array]:
-        """Tissue, and magnitude of the image (1 for a label map), at (3, n) points in mm."""
+        """Tissue, and magnitude of the image (about 1 for a label map), at (3, n) points in mm."""
         place = self.deformation.applied(points)
         matrix = self.to_voxels.astype(np.float32)
         voxels = matrix[:3, :3] @ place + matrix[:3, 3:]
@@ -295,6 +298,8 @@ class Volume:
             weight[inside] = map_coordinates(
                 self.magnitude, voxels[:, inside], order=1, mode="nearest"
             )
+        else:
+            weight[inside] += np.float32(0.025) * self.texture.at(place[:, inside])
         return tissue, weight
 
 
