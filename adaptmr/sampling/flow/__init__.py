@@ -1,0 +1,1 @@
+"""The super-resolution-space flow: a conditional normalizing flow behind `PosteriorSampler`."""
