@@ -22,7 +22,7 @@ from torch import Tensor
 from adaptmr.data.fastmri_contents import attribute, read_header
 from adaptmr.data.files import complete_file, require_room
 from adaptmr.data.geometry import check_matrix, header_of, padding_of
-from adaptmr.data.hdf5 import damage_named, dataset, open_hdf5, read_slice
+from adaptmr.data.hdf5 import damage_named, dataset, names, open_hdf5, read_slice
 from adaptmr.data.header_xml import write_xml
 from adaptmr.data.positions import as_lines, columns, mask_positions, phase_axes
 from adaptmr.data.scan import Scan, Stack
@@ -91,7 +91,7 @@ def _read_mask(
     path: Path, file: h5py.File, matrix: tuple[int, int], padding: tuple[int, int]
 ) -> NDArray[np.bool_]:
     encoded = columns(padding, matrix[1])
-    if "mask" not in file:
+    if "mask" not in names(file, path):
         return encoded
     data = dataset(file, path, "mask")
     with damage_named(path, "mask"):
@@ -121,7 +121,7 @@ def _read_images(path: Path, name: str, start: int, stop: int) -> Tensor:
 
 
 def _read_target(path: Path, file: h5py.File, slices: int) -> Stack | None:
-    name = _target_name(file)
+    name = _target_name(path, file)
     if name is None:
         return None
     images = _images(path, file, name)
@@ -136,11 +136,11 @@ def _read_target(path: Path, file: h5py.File, slices: int) -> Stack | None:
     return images
 
 
-def _target_name(file: h5py.File) -> str | None:
-    kspace = file.get("kspace")
-    single = isinstance(kspace, h5py.Dataset) and kspace.ndim == 3
+def _target_name(path: Path, file: h5py.File) -> str | None:
+    present = names(file, path)
+    single = "kspace" in present and dataset(file, path, "kspace").ndim == 3
     order = reversed(_TARGETS) if single else _TARGETS
-    return next((name for name in order if name in file), None)
+    return next((name for name in order if name in present), None)
 
 
 def target_dataset(path: Path) -> str:
@@ -153,7 +153,7 @@ def target_dataset(path: Path) -> str:
         BadInputError: the file has neither.
     """
     with open_hdf5(path) as file:
-        name = _target_name(file)
+        name = _target_name(path, file)
     if name is None:
         raise BadInputError(
             "the file has no reference images",
@@ -171,7 +171,7 @@ def image_dataset(path: Path) -> str:
         BadInputError: the file has neither.
     """
     with open_hdf5(path) as file:
-        submission = "reconstruction" in file
+        submission = "reconstruction" in names(file, path)
     return "reconstruction" if submission else target_dataset(path)
 
 
@@ -206,7 +206,7 @@ def _read_maximum(file: h5py.File) -> float | None:
 
 
 def _read_noise(path: Path, file: h5py.File) -> Tensor | None:
-    if "noise" not in file:
+    if "noise" not in names(file, path):
         return None
     data = dataset(file, path, "noise")
     if data.ndim != 2 or data.dtype.kind != "c":
@@ -303,12 +303,14 @@ def _write(
         h5py.File(partial_path, "w") as file,
     ):
         _write_kspace(file, scan, layout)
-        file["ismrmrd_header"] = write_xml(
+        xml = write_xml(
             # These two have attributes of their own.
             header.model_copy(update={"acquisition": None, "subject": None}),
             coils=scan.coils,
             slices=scan.slices,
         )
+        # Of fixed length: HDF5 can loop for ever over the heap of a damaged variable-length text.
+        file["ismrmrd_header"] = np.bytes_(xml.encode())
         if scan.target is not None:
             _write_target(file, scan.target, layout.target)
         if not scan.fully_sampled:

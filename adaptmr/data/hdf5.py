@@ -1,5 +1,6 @@
 """HDF5 files opened and read so that damage becomes a `BadInputError` that names it."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,16 @@ def _cannot_open(path: Path, error: BaseException) -> BadInputError:
     )
 
 
+def names(file: h5py.File, path: Path) -> set[str]:
+    """Names of what lies at the top of the file.
+
+    Raises:
+        BadInputError: the file is damaged there.
+    """
+    with damage_named(path):
+        return set(file.keys())
+
+
 def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     """The dataset of that name.
 
@@ -115,16 +126,29 @@ def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
             expected=f"a dataset '{name}'",
         )
     with damage_named(path, name):
-        size, stored = found.size, found.id.get_storage_size()
-    if not size or not stored:
+        complete = _is_complete(found)
+    if not complete:
         raise BadInputError(
-            "a dataset holds no data",
+            "a dataset holds less data than its shape says",
             file=path,
             field=name,
-            got=f"shape {found.shape}, {stored} bytes stored",
-            hint="The file was never completely written: make it again",
+            got=f"shape {found.shape}, {found.id.get_storage_size():,} bytes stored",
+            hint="The file was never completely written, or is damaged: make it again",
         )
     return found
+
+
+def _is_complete(data: h5py.Dataset) -> bool:
+    """Whether all of the data was written; what was not would be read as zeros, without end."""
+    str(data.dtype)  # a damaged type shows itself here
+    if not data.size:
+        return False
+    if data.chunks is None:
+        return bool(data.id.get_storage_size() >= data.size * data.id.get_type().get_size())
+    chunks = math.prod(
+        -(-size // chunk) for size, chunk in zip(data.shape, data.chunks, strict=True)
+    )
+    return bool(data.id.get_num_chunks() == chunks)
 
 
 def read_slice(

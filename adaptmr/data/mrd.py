@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import torch
 from ismrmrd import constants
+from ismrmrd.hdf5 import acquisition_header_dtype
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -146,9 +147,15 @@ def _data(path: Path, file: h5py.File, group: str) -> h5py.Dataset:
             got=f"{data.dtype} of shape {data.shape}",
             expected="a list of ISMRMRD acquisitions",
         )
-    if data.compression is None and data.id.get_storage_size() < data.size * data.dtype.itemsize:
+    heads = data.dtype["head"]
+    missing = set(acquisition_header_dtype.names or ()) - set(heads.names or ())
+    if missing:
         raise BadInputError(
-            "the file holds fewer acquisitions than it says", file=path, field="data", got=data.size
+            "the acquisition headers have the wrong layout",
+            file=path,
+            field="head",
+            got=f"no {', '.join(sorted(missing))}",
+            expected="the fields of ISMRMRD version 1",
         )
     return data
 
