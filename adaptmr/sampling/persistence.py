@@ -1,0 +1,121 @@
+"""Samplers as folders: ``sampler.json``, ``weights.safetensors``, ``manifest.json``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from safetensors.torch import save_file
+
+from adaptmr.data.files import complete_folder
+from adaptmr.data.manifest import check_manifest, write_manifest
+from adaptmr.data.weights import assign_weights, read_weights
+from adaptmr.errors import BadInputError
+from adaptmr.sampling.flow.config import FlowConfig
+from adaptmr.sampling.flow.flow import SuperResolutionFlow
+
+# A further kind of sampler is one more configuration here, with a `kind` of its own, and one more
+# case in `build`.
+SamplerConfig = Annotated[FlowConfig, Field(discriminator="kind")]
+Sampler = SuperResolutionFlow
+
+SCHEMA: Final = 1
+_DESCRIPTION = "sampler.json"
+_WEIGHTS = "weights.safetensors"
+
+
+class _Description(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA
+    config: FlowConfig
+    matrix: tuple[int, int]
+    block: tuple[int, int]
+    provenance: dict[str, JsonValue]
+
+
+def build(
+    config: FlowConfig, matrix: tuple[int, int], block: tuple[int, int], seed: int
+) -> Sampler:
+    """A sampler with first weights drawn from ``seed``.
+
+    Args:
+        config: its architecture.
+        matrix: (rows, columns) of the images.
+        block: (rows, columns) acquired about the centre.
+        seed: seed of the first weights.
+    """
+    return SuperResolutionFlow(config, matrix, block, seed)
+
+
+def save(
+    sampler: Sampler, folder: Path, provenance: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+    """Write a sampler so that `load` gives it back bit by bit.
+
+    Args:
+        sampler: the sampler.
+        folder: name of the folder; it appears complete or not at all.
+        provenance: how the sampler came to be: configuration, data, versions, training curve.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        BadInputError: the folder exists or cannot be written.
+    """
+    description = _Description(
+        config=sampler.config,
+        matrix=sampler.matrix,
+        block=sampler.block,
+        provenance=dict(provenance),
+    )
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in sampler.state_dict().items()
+    }
+    with complete_folder(folder, overwrite=overwrite) as partial:
+        (partial / _DESCRIPTION).write_text(description.model_dump_json(indent=1) + "\n")
+        save_file(weights, partial / _WEIGHTS)
+        write_manifest(partial)
+
+
+def load(folder: Path) -> Sampler:
+    """Read a sampler that `save` wrote, on the CPU and in evaluation mode.
+
+    Raises:
+        BadInputError: the folder is missing, incomplete, altered, or of a newer version.
+    """
+    description = _read(folder)
+    sampler = build(description.config, description.matrix, description.block, seed=0)
+    assign_weights(sampler, read_weights(folder / _WEIGHTS), folder / _WEIGHTS)
+    return sampler.eval()
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """How the sampler in ``folder`` came to be, as given to `save`.
+
+    Raises:
+        BadInputError: as `load`.
+    """
+    return _read(folder).provenance
+
+
+def _read(folder: Path) -> _Description:
+    check_manifest(folder)
+    file = folder / _DESCRIPTION
+    try:
+        return _Description.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        newer = field == "schema_version"
+        raise BadInputError(
+            "the sampler is described in a way this version cannot read",
+            file=file,
+            field=field,
+            got=problem["input"] if newer else problem["msg"],
+            expected=SCHEMA if newer else None,
+            hint="It was written by a newer adaptmr: update" if newer else None,
+        ) from error
+    except OSError as error:
+        raise BadInputError(
+            "the folder holds no sampler", file=folder, hint="Train one, or name its folder"
+        ) from error
