@@ -72,6 +72,8 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str, 
     """Field, what is wrong with it, and what to do, of the first problem."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "all"
+    if first["type"] == "missing":
+        return field, "nothing", "Add this key"
     if first["type"] != "extra_forbidden":
         return field, f"{first['input']!r}: {first['msg']}", None
     near = get_close_matches(str(first["loc"][-1]), _keys(model), n=1, cutoff=0.0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptmr.errors import BadInputError, UsageError
+from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.networks.varnet import VarNetConfig
 from adaptmr.reconstruction.training.config import TrainConfig
 from adaptmr.workflows.config import load_config
@@ -38,18 +38,18 @@ def test_a_good_file_becomes_the_model(file: Path) -> None:
         (("epochs", "epoch"), r"field 'epoch': .*unknown key.*Did you mean 'epochs'\?"),
         (("cascades", "cascade"), r"'architecture.varnet.cascade'.*Did you mean 'cascades'\?"),
         (("center_fraction", "centre_fraction"), r"'masks.1.centre_fraction'.*'center_fraction'\?"),
-        (("epochs", "zzz"), r"field 'zzz'.*Known keys: .*architecture, .*workers"),
-        (("data: scans\n", ""), r"lacks a key|field 'data'"),
-        (("epochs: 7", "epochs: many"), r"field 'epochs'.*got 'many'; expected a valid integer"),
+        (("epochs", "workrs"), r"field 'workrs'.*Did you mean 'workers'"),
+        (("data: scans\n", ""), r"field 'data'.*got nothing.*Add this key"),
+        (("epochs: 7", "epochs: many"), r"field 'epochs'.*got 'many'.*valid integer"),
         (("kind: varnet", "kind: varnt"), r"field 'architecture'.*'unet', 'varnet'"),
-        (("kind: random", "kind: rando"), r"field 'masks.0.kind'.*got 'rando'; expected 'random'"),
+        (("kind: random", "kind: rando"), r"field 'masks.0.kind'.*got 'rando'.*'random'"),
         (("epochs: 7", "epochs: 0"), r"field 'epochs'.*greater than 0"),
     ],
 )
 def test_the_first_problem_is_named(file: Path, change: tuple[str, str], message: str) -> None:
     assert change[0] in GOOD
     file.write_text(GOOD.replace(*change))
-    with pytest.raises(UsageError, match=message) as caught:
+    with pytest.raises(BadInputError, match=message) as caught:
         load_config(file, TrainConfig)
     assert caught.value.file == file
     assert "\n" not in str(caught.value)
@@ -66,5 +66,5 @@ def test_a_missing_file_and_one_that_is_not_text_are_refused(file: Path) -> None
     with pytest.raises(BadInputError, match=r"cannot be read.*No such file"):
         load_config(file, TrainConfig)
     file.write_bytes(b"\xff\xfe\x00data")
-    with pytest.raises(BadInputError, match="cannot be read"):
+    with pytest.raises(BadInputError, match="not YAML"):
         load_config(file, TrainConfig)
