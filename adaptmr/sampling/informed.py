@@ -7,7 +7,7 @@ Every law here is a ranking of the candidates, of which the first ``count`` are 
 * *weighted*: by ``power * log(weight)`` plus Gumbel noise, which is the published draw without
   replacement (Plackett-Luce law; Kool et al., "Stochastic beams and where to find them", 2019).
 * *capped*: inclusion probability exactly ``min(1, c * weight)``, by randomised systematic
-  sampling (Madow, 1949).
+  sampling (Madow, 1949); exact when nothing is sorted first and no mirrored position passed over.
 
 Positions without weight come last, nearest to the centre first.
 """
@@ -202,7 +202,7 @@ def _systematic(
     ranking = _ranking(logarithm, allowed)
     weight = np.exp(logarithm.ravel())
     positive = ranking[weight[ranking] > 0]
-    if len(positive) <= count:
+    if not 0 < count < len(positive):
         return ranking
     shuffled = positive[np.argsort(noise.ravel()[positive], kind="stable")]
     passed = np.cumsum(inclusion(weight[shuffled], count))
