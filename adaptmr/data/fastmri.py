@@ -314,17 +314,26 @@ def _write(
         if scan.target is not None:
             _write_target(file, scan.target, layout.target)
         if not scan.fully_sampled:
-            file["mask"] = (scan.acquired & scan.encoded).numpy()
+            _store(file, "mask", (scan.acquired & scan.encoded).numpy())
         if scan.noise is not None:
-            file["noise"] = scan.noise.to(torch.complex64).numpy()
+            _store(file, "noise", scan.noise.to(torch.complex64).cpu().numpy())
         for name, array in extra_datasets.items():
-            file[name] = array
+            _store(file, name, array)
         if header.acquisition is not None:
             file.attrs["acquisition"] = header.acquisition
         if header.subject is not None:
             file.attrs["patient_id"] = header.subject
         for name, value in extra_attributes.items():
             file.attrs[name] = value
+
+
+def _store(file: h5py.File, name: str, array: NDArray[np.generic]) -> None:
+    """Write an array with a checksum; only numbers with axes can have one."""
+    if array.size and array.ndim and array.dtype.kind in "biufc":
+        chunks = (1, *array.shape[1:]) if array.ndim > 2 else array.shape
+        file.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
+    else:
+        file[name] = array
 
 
 def _check_extras(datasets: Mapping[str, object], attributes: Mapping[str, object]) -> None:
