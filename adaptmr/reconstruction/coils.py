@@ -107,7 +107,8 @@ def whitening_matrix(covariance: Tensor) -> Tensor:
             hint="Leave out coils that are dead or copies of others, or give more noise samples",
         )
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    return torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    matrix: Tensor = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    return matrix
 
 
 def mix_coils(kspace: Tensor, matrix: Tensor) -> Tensor:
@@ -148,4 +149,5 @@ def compression_matrix(kspace: Tensor, coils: int) -> Tensor:
         )
     samples = kspace.flatten(-2)
     _, vectors = torch.linalg.eigh(samples @ samples.mH)
-    return vectors[..., -coils:].flip(-1).mH
+    matrix: Tensor = vectors[..., -coils:].flip(-1).mH
+    return matrix

@@ -87,7 +87,7 @@ class Espirit:
     transform per kernel and coil; its leading eigenvectors come from repeated squaring.
 
     Attributes:
-        kernel: side of the patches; smaller where the block is too narrow to hold many.
+        kernel: side of the patches; less where the block is too small for the coils.
         width: most positions of the block that are used per axis, about the centre.
         threshold: patch directions whose singular value is below this share of the largest are
             taken for noise.
@@ -97,7 +97,7 @@ class Espirit:
     kernel: int = 6
     width: int = 24
     threshold: float = 0.02
-    crop: float = 0.95
+    crop: float = 0.8
 
     def __call__(self, kspace: Tensor, mask: Mask) -> Tensor:
         """Maps of unit root sum of squares inside their support, zero outside.
@@ -131,6 +131,19 @@ class Espirit:
             maps[:, :, some] = vector.movedim(-1, 1)
         return maps.view(kspace.shape)
 
+    def _patch(self, coils: int, block: torch.Size) -> tuple[int, int]:
+        """Size of the patches: at most half the block, and few numbers beside so many patches.
+
+        With many fewer patches than numbers in one, their span misses part of the signal space,
+        and the maps end inside the object. The share was measured on real scans of 2 to 16 coils.
+        """
+        for side in range(self.kernel, 0, -1):
+            high, wide = (min(side, length // 2 + 1) for length in block)
+            count = (block[0] - high + 1) * (block[1] - wide + 1)
+            if count > 0.3 * coils * high * wide:
+                return high, wide
+        return 1, 1
+
     def _correlation(self, calibration: Tensor) -> Tensor:
         """Fourier coefficients of the operator ``G``: (batch, rows, columns, coil, coil).
 
@@ -139,7 +152,7 @@ class Espirit:
         number of positions.
         """
         batch, coils = calibration.shape[:2]
-        high, wide = (min(self.kernel, length // 2 + 1) for length in calibration.shape[-2:])
+        high, wide = self._patch(coils, calibration.shape[-2:])
         patches = calibration.unfold(-2, high, 1).unfold(-2, wide, 1)
         columns = patches.permute(0, 1, 4, 5, 2, 3).flatten(4).flatten(1, 3)
         # Eigenvalues are squares of singular values: unit scale keeps them in range.
