@@ -15,7 +15,7 @@ from rich.table import Table
 
 from adaptmr import __version__
 from adaptmr.data.anatomy.signal import Contrast
-from adaptmr.data.simulation import Orientation
+from adaptmr.data.scan import Orientation
 from adaptmr.errors import AdaptMRError, BadInputError
 from adaptmr.reconstruction.methods import Method, reconstructor
 from adaptmr.reconstruction.metrics import ProtocolName
@@ -315,7 +315,7 @@ def simulate(
         typer.Option(help="NIfTI labels or images, or folders of them, instead of made-up heads."),
     ] = None,
     orientation: Annotated[Orientation, typer.Option(help="Of the slices.")] = Orientation.AXIAL,
-    matrix: Annotated[tuple[int, int], typer.Option(help="Readout and phase.")] = (160, 160),
+    matrix: Annotated[tuple[int, int], typer.Option(help="Readout and phase.")] = (128, 128),
     slices: Annotated[int, typer.Option(help="Slices per scan.")] = 8,
     coils: Annotated[int, typer.Option(help="Receive coils, 1 to 32.")] = 8,
     snr: Annotated[float, typer.Option(help="Signal over one coil's noise.")] = 30.0,
@@ -326,6 +326,9 @@ def simulate(
     ] = 1.0,
     partial_fourier: Annotated[float, typer.Option(help="Share of the lines measured.")] = 1.0,
     dropped_lines: Annotated[float, typer.Option(help="Share of the lines lost.")] = 0.0,
+    white_matter_lesions: Annotated[
+        bool, typer.Option(help="Whether made-up heads have them.")
+    ] = True,
     tumour_probability: Annotated[float, typer.Option(help="Of made-up heads.")] = 0.2,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -352,11 +355,13 @@ def simulate(
         "phase_resolution": phase_resolution,
         "partial_fourier": partial_fourier,
         "dropped_lines": dropped_lines,
+        "white_matter_lesions": white_matter_lesions,
         "tumour_probability": tumour_probability,
     }
     config = checked(SimulationConfig, values, "this cannot be simulated")
     scans = simulate_scans(config, out, overwrite=overwrite)
-    files = list(track(scans, "simulating", subjects * len(contrasts)))
+    expected = None if anatomy else subjects * len(contrasts)  # images have their own contrast
+    files = list(track(scans, "simulating", expected))
     if as_json:
         _print_json({"files": [str(file) for file in files]})
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import Self
 
@@ -51,6 +52,14 @@ class Stack:
     def __iter__(self) -> Iterator[Tensor]:
         """The slices one after another, each without the slice axis."""
         return (self[index] for index in range(len(self)))
+
+
+class Orientation(StrEnum):
+    """Orientation of the slices."""
+
+    AXIAL = "axial"
+    SAGITTAL = "sagittal"
+    CORONAL = "coronal"
 
 
 class Header(BaseModel):

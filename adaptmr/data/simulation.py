@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from adaptmr.data.acquisition.coils import noise
 from adaptmr.data.acquisition.measurement import (
     Geometry,
-    Orientation,
     draw_scanner,
     magnitude,
     measure,
@@ -32,16 +31,7 @@ from adaptmr.data.anatomy.signal import (
 from adaptmr.data.anatomy.tissue import FIELD_STRENGTHS, LESIONS, Tissue
 from adaptmr.data.anatomy.volumes import Volume, volume_paths
 from adaptmr.data.fastmri import write_scan
-from adaptmr.data.scan import Header, Scan, Stack
-
-__all__ = [
-    "Contrast",
-    "Orientation",
-    "SimulationConfig",
-    "Truth",
-    "simulate",
-    "simulate_scan",
-]
+from adaptmr.data.scan import Header, Orientation, Scan, Stack
 
 _NOISE_SAMPLES = 1024
 """Samples of the noise scan before the acquisition."""

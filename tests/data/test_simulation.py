@@ -14,11 +14,11 @@ from fastmri.data import SliceDataset
 from fastmri.data.transforms import center_crop
 from pydantic import ValidationError
 
+from adaptmr.data.anatomy.signal import Contrast
 from adaptmr.data.anatomy.tissue import LESIONS, Tissue
 from adaptmr.data.fastmri import read_scan
+from adaptmr.data.scan import Orientation
 from adaptmr.data.simulation import (
-    Contrast,
-    Orientation,
     SimulationConfig,
     simulate,
     simulate_scan,

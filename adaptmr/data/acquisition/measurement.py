@@ -6,7 +6,6 @@ are therefore those of a real scan, and no reconstruction can invert the simulat
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from adaptmr.data.acquisition.smooth import SmoothMap
 from adaptmr.data.anatomy.anatomy import Anatomy
 from adaptmr.data.anatomy.signal import SEQUENCES, Contrast, SpoiledGradientEcho
 from adaptmr.data.crop import center_crop
+from adaptmr.data.scan import Orientation
 from adaptmr.kernels.fourier import fourier, inverse_fourier
 
 _FINER = 2
@@ -25,14 +25,6 @@ _FINER = 2
 
 _THROUGH = 3
 """Points of the anatomy through the thickness of a slice."""
-
-
-class Orientation(StrEnum):
-    """Orientation of the slices."""
-
-    AXIAL = "axial"
-    SAGITTAL = "sagittal"
-    CORONAL = "coronal"
 
 
 _AXES = {

@@ -6,7 +6,6 @@ import torch
 
 from adaptmr.data.acquisition.measurement import (
     Geometry,
-    Orientation,
     Scanner,
     draw_scanner,
     magnitude,
@@ -15,6 +14,7 @@ from adaptmr.data.acquisition.measurement import (
 from adaptmr.data.acquisition.smooth import SmoothMap
 from adaptmr.data.anatomy.signal import Contrast
 from adaptmr.data.anatomy.tissue import Tissue
+from adaptmr.data.scan import Orientation
 from adaptmr.kernels.fourier import fourier, inverse_fourier
 
 
