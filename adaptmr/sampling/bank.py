@@ -151,18 +151,19 @@ class MaskBank:
         return replace(self, best=int(losses.double().mean(0).argmin()))
 
 
-def check_losses(losses: Tensor, masks: int) -> None:
-    """Check that there is one finite loss per slice and mask.
+def check_losses(losses: Tensor, masks: int, slices: int | None = None) -> None:
+    """Check that there is one finite loss per slice and mask; any number of slices when not given.
 
     Raises:
         BadInputError: otherwise.
     """
-    if losses.ndim != 2 or losses.shape[1] != masks or not losses.shape[0]:
+    wanted = max(1, losses.numel() // masks) if slices is None else slices
+    if tuple(losses.shape) != (wanted, masks):
         raise BadInputError(
             "there is not one loss per slice and mask",
             field="losses",
             got=tuple(losses.shape),
-            expected=f"(slices, {masks})",
+            expected=(wanted, masks),
         )
     if not bool(torch.isfinite(losses).all()):
         raise BadInputError("losses are not finite", field="losses", expected="finite numbers")

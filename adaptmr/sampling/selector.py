@@ -189,7 +189,7 @@ class Oracle:
                 expected=f"({evidence.low_frequency.batch}, {len(bank)}) losses",
                 hint="Reconstruct with every mask first; a prospective scan has no oracle",
             )
-        check_losses(evidence.losses, len(bank))
+        check_losses(evidence.losses, len(bank), evidence.low_frequency.batch)
         return -evidence.losses
 
 
