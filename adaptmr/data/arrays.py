@@ -20,6 +20,7 @@ from adaptmr.data.scan import Header, Scan, Stack
 from adaptmr.data.values import converted, require_complex
 from adaptmr.errors import BadInputError
 
+_NUMPY_MARK = b"\x93NUMPY"
 _BART_AXES = 16
 _BART_SLICES = 13
 
@@ -44,6 +45,12 @@ def read_scan(path: Path) -> Scan:
         return _read_bart(path)
     if is_zipfile(path):
         return _read_npz(path)
+    with path.open("rb") as stream:
+        mark = stream.read(len(_NUMPY_MARK))
+    if mark != _NUMPY_MARK:
+        raise BadInputError(
+            "the file is damaged, or no NumPy array", file=path, got=f"first bytes {mark!r}"
+        )
     with damage_named(path, "kspace"):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     _check(path, array.dtype, array.shape)
@@ -96,7 +103,11 @@ def _stacked(path: Path, array: NDArray[np.generic], start: int, stop: int) -> T
 
 
 def _read_npz(path: Path) -> Scan:
-    with damage_named(path), np.load(path, allow_pickle=False) as archive:
+    with (
+        damage_named(path),
+        path.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as archive,
+    ):
         names = list(archive.files)
         kspace = archive["kspace"] if "kspace" in names else None
         mask = archive["mask"] if "mask" in names else None
@@ -161,7 +172,7 @@ def _bart_sizes(path: Path) -> tuple[int, ...]:
     with damage_named(path, "Dimensions"):
         lines = path.read_text(encoding="utf-8")[:4096].splitlines()
         following = lines.index("# Dimensions") + 1
-        sizes = tuple(int(word) for word in lines[following].split())
+        sizes = tuple(int(word) for word in " ".join(lines[following : following + 1]).split())
         if not sizes or len(sizes) > _BART_AXES or min(sizes) < 1:
             raise ValueError(f"sizes {sizes}")
     return sizes + (1,) * (_BART_AXES - len(sizes))

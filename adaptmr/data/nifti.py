@@ -1,8 +1,10 @@
 """NIfTI images in and out."""
 
+import gzip
 import math
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ from adaptmr.data.hdf5 import require_file
 from adaptmr.data.values import require_finite
 from adaptmr.errors import BadInputError
 
-# Deflate compresses at most by this factor: a header that promises more lies.
-_DEFLATE_LIMIT = 1032
+_BLOCK = 2**20
 _AGAIN = "Copy the file again from where it came"
 
 
@@ -121,16 +122,29 @@ _DAMAGE = (
 
 def _require_complete(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
     needed = math.prod(shape) * dtype.itemsize
-    there = path.stat().st_size * (_DEFLATE_LIMIT if path.suffix == ".gz" else 1)
+    there = _size(path)
     if needed > there:
         raise BadInputError(
             "the header promises more than the file can hold",
             file=path,
             field="dim",
-            got=f"{path.stat().st_size:,} bytes",
+            got=f"{there:,} bytes",
             expected=f"{needed:,} bytes of data for shape {shape}",
             hint=_AGAIN,
         )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file once unpacked; goes through all of it, so that its checksum is verified."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    try:
+        with gzip.open(path) as stream:
+            return sum(len(block) for block in iter(partial(stream.read, _BLOCK), b""))
+    except _DAMAGE as error:
+        raise BadInputError(
+            "the compressed file is damaged or truncated", file=path, got=error, hint=_AGAIN
+        ) from error
 
 
 def write_image(image: Image, path: Path, *, overwrite: bool = False) -> None:
