@@ -96,7 +96,7 @@ def _to_images(source: Path, destination: Path, overwrite: bool) -> None:
     image = nifti.read_image(source)
     fastmri.write_submission(
         destination,
-        torch.from_numpy(np.ascontiguousarray(image.data.T, dtype=np.float32)),
+        torch.from_numpy(np.array(image.data.T, dtype=np.float32, order="C")),
         overwrite=overwrite,
         attributes={"affine": json.dumps(image.affine.tolist())},
     )

@@ -217,8 +217,8 @@ def _noise(scan: Scan, seen: Survey) -> Noise | None:
         return None
     return Noise(
         per_coil=seen.noise,
-        method="median magnitude of the outermost 2 % of acquired samples, median over slices:"
-        " an upper bound where signal reaches that far",
+        method="median magnitude of the outermost acquired samples (2 %, at least 64), median over"
+        " slices: an upper bound where signal reaches that far",
     )
 
 

@@ -101,8 +101,8 @@ def _outer_noise(kspace: Tensor) -> Tensor | None:
     sampled = (kspace != 0).any(0)
     rows, columns = (torch.linspace(-1, 1, size) for size in kspace.shape[-2:])
     radius = (rows[:, None].square() + columns.square())[sampled]
-    count = int(len(radius) * _OUTERMOST)
-    if count < _FEWEST:
+    count = max(_FEWEST, int(len(radius) * _OUTERMOST))
+    if len(radius) < 10 * count:
         return None
     outer = radius.topk(count).indices
     magnitudes = kspace[:, sampled][:, outer].abs()
