@@ -199,6 +199,7 @@ def build(
             "config": config.model_dump(mode="json"),
             "slices": uncertainty.batch,
             "slices_left_out": unknown,
+            "distinct_masks": len(set(masks)),
             "inertia": clusters.inertia,
         },
     )

@@ -10,8 +10,9 @@ What fits no mask of the bank, a scan of another matrix, block or padding, is an
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Final
 
 import torch
@@ -44,7 +45,7 @@ class UncertaintyConfig(BaseModel):
     samples: int = Field(default=10, ge=2)
     """Samples per slice."""
     seed: int = Field(default=0, ge=0)
-    """Of the samples; the same for every slice, so that a slice's result is its own."""
+    """Of the samples."""
     coils: bool = False
     """Whether the variance is that of the coils' k-space, with sensitivities from the block."""
     redraws: int = Field(default=3, ge=0)
@@ -96,23 +97,22 @@ class Adaptation:
 def measure(
     sampler: PosteriorSampler, low_frequency: LowFrequency, config: UncertaintyConfig
 ) -> UncertaintyMap:
-    """The uncertainty of each slice, from a random stream that starts anew for every slice.
+    """The uncertainty of slices to be decided on; each starts the random stream anew.
 
     So a slice's uncertainty does not depend on the slices beside it.
     """
-    return UncertaintyMap.concatenate(
-        [
-            uncertainty(
-                sampler,
-                part,
-                config.samples,
-                torch.Generator(part.image.device).manual_seed(config.seed),
-                maps=sensitivity_maps(part) if config.coils else None,
-                redraws=config.redraws,
-            )
-            for part in _one_by_one(low_frequency)
-        ]
-    )
+    streams = (_stream(low_frequency, config) for _ in range(low_frequency.batch))
+    return _measured(sampler, low_frequency, config, streams)
+
+
+def measure_training(
+    sampler: PosteriorSampler, low_frequency: LowFrequency, config: UncertaintyConfig
+) -> UncertaintyMap:
+    """The uncertainty of slices to build a bank from; one random stream runs through them all.
+
+    So the scatter of few samples is independent between slices, and averages out in centroids.
+    """
+    return _measured(sampler, low_frequency, config, repeat(_stream(low_frequency, config)))
 
 
 def decide(
@@ -335,5 +335,27 @@ def _reasons(evidence: Evidence, adaptation: Adaptation, scores: Tensor) -> list
     return reasons
 
 
-def _one_by_one(low_frequency: LowFrequency) -> Iterator[LowFrequency]:
-    return (low_frequency[index : index + 1] for index in range(low_frequency.batch))
+def _stream(low_frequency: LowFrequency, config: UncertaintyConfig) -> torch.Generator:
+    return torch.Generator(low_frequency.image.device).manual_seed(config.seed)
+
+
+def _measured(
+    sampler: PosteriorSampler,
+    low_frequency: LowFrequency,
+    config: UncertaintyConfig,
+    streams: Iterable[torch.Generator],
+) -> UncertaintyMap:
+    parts = (low_frequency[index : index + 1] for index in range(low_frequency.batch))
+    return UncertaintyMap.concatenate(
+        [
+            uncertainty(
+                sampler,
+                part,
+                config.samples,
+                stream,
+                maps=sensitivity_maps(part) if config.coils else None,
+                redraws=config.redraws,
+            )
+            for part, stream in zip(parts, streams, strict=False)
+        ]
+    )

@@ -42,7 +42,7 @@ def test_masks_are_drawn_from_the_centroids(block: tuple[int, ...]) -> None:
     assert made.populations == (16, 8)
     assert (made.axes, made.matrix, len(made)) == (len(block), MATRIX, 2)
     assert made.block == (BLOCK if len(block) == 2 else (18, 3))
-    assert made.provenance["slices"] == 24
+    assert (made.provenance["slices"], made.provenance["distinct_masks"]) == (24, 2)
     assert made.masks[0] != made.masks[1]
 
 
