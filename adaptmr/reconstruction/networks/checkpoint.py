@@ -33,13 +33,20 @@ class _Description(BaseModel):
 
 
 def build(architecture: UNetConfig | VarNetConfig, seed: int) -> Network:
-    """A network with first weights drawn from ``seed``; the global random state stays as it is."""
+    """A network with first weights drawn from ``seed``; the global random state stays as it is.
+
+    The U-Nets of a VarNet's cascades end in zeros: from updates that say nothing yet a short
+    training gets further than from random ones.
+    """
     with torch.device("meta"):
         network = _shell(architecture)
     network = network.to_empty(device="cpu")
+    initialise(network, seed)
     if isinstance(network, VarNet):
         torch.nn.init.ones_(network.step_sizes)
-    initialise(network, seed)
+        for name, parameter in network.regularisers.named_parameters():
+            if ".last." in name:
+                torch.nn.init.zeros_(parameter)
     return network
 
 

@@ -152,6 +152,7 @@ def test_gradients_equal_fastmri() -> None:
 @pytest.mark.parametrize("mask", [line_mask(21, 4), point_mask((18, 21), (4, 5))])
 def test_scales_exactly_and_sees_nothing_outside_the_mask(mask: Mask) -> None:
     network = build(SMALL, seed=0)
+    randomise(network, 0)
     kspace = complex_normal((2, 3, 18, 21), 7, torch.complex64)
     image = network(kspace, mask)
     assert torch.equal(network(kspace * 2.0**-20, mask), image * 2.0**-20)
@@ -162,6 +163,7 @@ def test_scales_exactly_and_sees_nothing_outside_the_mask(mask: Mask) -> None:
 
 def test_zero_slices_and_coils_stay_finite_forwards_and_backwards() -> None:
     network = build(SMALL, seed=0)
+    randomise(network, 0)
     kspace = complex_normal((2, 3, 18, 21), 8, torch.complex64)
     kspace[0], kspace[1, 1] = 0, 0
     kspace.requires_grad_()
@@ -178,6 +180,7 @@ def test_zero_slices_and_coils_stay_finite_forwards_and_backwards() -> None:
 
 def test_output_does_not_depend_on_batch_mates() -> None:
     network = build(SMALL, seed=0)
+    randomise(network, 0)
     kspace = complex_normal((3, 2, 18, 21), 9, torch.complex64)
     together = network(kspace, line_mask(21, 4))
     alone = torch.cat([network(one[None], line_mask(21, 4)) for one in kspace])
@@ -186,6 +189,7 @@ def test_output_does_not_depend_on_batch_mates() -> None:
 
 def test_a_mask_without_calibration_lines_or_of_another_size_is_refused() -> None:
     network = build(SMALL, seed=0)
+    randomise(network, 0)
     kspace = complex_normal((1, 2, 18, 21), 0, torch.complex64)
     positions = line_mask(21, 4).positions
     with pytest.raises(BadInputError, match="no fully acquired low-frequency block"):
@@ -194,3 +198,13 @@ def test_a_mask_without_calibration_lines_or_of_another_size_is_refused() -> Non
         network(kspace, line_mask(20, 4))
     with pytest.raises(BadInputError, match="coil maps do not fit"):
         network.reconstruct(kspace, line_mask(21, 4), kspace[:, :1])
+
+
+def test_the_first_weights_change_no_phase_and_no_detail() -> None:
+    """A new network subtracts means only, so its image is the zero-filled one up to those."""
+    network = build(SMALL, seed=0)
+    assert isinstance(network, VarNet)
+    image = complex_normal((2, 18, 21), 1, torch.complex64)
+    for regulariser in network.regularisers:
+        mean = image.mean((-2, -1), keepdim=True).expand_as(image)
+        torch.testing.assert_close(regulariser(image), mean, rtol=1e-5, atol=1e-6)
