@@ -9,11 +9,17 @@ import torch
 from made_kspace import line_mask, made_kspace, point_mask
 from torch import Tensor
 
+from adaptmr.data.weights import initialise
 from adaptmr.kernels.fourier import fourier, inverse_fourier
 from adaptmr.reconstruction.classical import CGSense, L1Wavelet, TotalVariation, ZeroFilled
+from adaptmr.reconstruction.networks.checkpoint import build
+from adaptmr.reconstruction.networks.unet import UNetConfig
+from adaptmr.reconstruction.networks.varnet import VarNetConfig
 from adaptmr.reconstruction.reconstructor import Reconstructor
 from adaptmr.reconstruction.sensitivity import LowResolutionMaps
 from adaptmr.sampling.mask import Mask
+
+VARNET = VarNetConfig(cascades=3, channels=4, pools=2, map_channels=4, map_pools=2)
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,20 @@ class Case:
     """Whether a constant phase of the k-space leaves the image as it is."""
 
 
+def network(architecture: UNetConfig | VarNetConfig) -> Reconstructor:
+    built = build(architecture, seed=0)
+    initialise(built, seed=1)  # the cascades of a new VarNet say nothing yet
+    return built.double().requires_grad_(False)
+
+
 RECONSTRUCTORS: dict[str, Case] = {
     "zero-filled": Case(ZeroFilled()),
     "cg-sense": Case(CGSense()),
     "cg-sense, low-resolution maps": Case(CGSense(maps=LowResolutionMaps())),
     "wavelet": Case(L1Wavelet(iterations=20), shifts=False),
     "tv": Case(TotalVariation(iterations=20)),
+    "unet": Case(network(UNetConfig(channels=4, pools=2)), shifts=False),
+    "varnet": Case(network(VARNET), shifts=False, phases=False),
 }
 
 MATRICES = [(32, 28), (27, 33)]
@@ -69,7 +83,9 @@ def test_scales_with_its_input(name: str, axes: int, factor: float) -> None:
     for dtype, tolerance in ((torch.complex64, 1e-3), (torch.complex128, 1e-8)):
         kspace, mask = made_kspace(2, 3, (27, 30), dtype), mask_of((27, 30), axes)
         reconstruct = RECONSTRUCTORS[name].reconstruct
-        assert close(reconstruct(factor * kspace, mask), factor * reconstruct(kspace, mask), tolerance)
+        assert close(
+            reconstruct(factor * kspace, mask), factor * reconstruct(kspace, mask), tolerance
+        )
 
 
 @every_reconstructor
