@@ -150,12 +150,18 @@ def small_bank(lines: bool = False, masks: int = 3, coils: tuple[int, ...] = ())
 
 
 class Following:
-    """Samples whose details depend on the low-frequency image, so that choices differ."""
+    """Stripes of unknown phase along rows, columns or the diagonal: the brightest pixel decides."""
 
     def sample(self, low_frequency: LowFrequency, n: int, generator: torch.Generator):
+        rows, columns = (torch.arange(size) / size for size in low_frequency.matrix)
+        along = torch.stack(
+            torch.broadcast_tensors(7 * rows[:, None], 7 * columns, 5 * (rows[:, None] + columns))
+        )
+        kind = low_frequency.image.flatten(1).argmax(1) % 3
+        phase = torch.rand(n, low_frequency.batch, 1, 1, generator=generator)
         noise = torch.randn(n, *low_frequency.image.shape, generator=generator)
-        rows = low_frequency.image.roll(7, 1).cumsum(2) / 60
-        return low_frequency.image + rows * noise
+        stripes = torch.cos(2 * torch.pi * (along[kind] + phase))
+        return low_frequency.image + 0.2 * stripes + 0.05 * noise
 
 
 def scan(measured: torch.Tensor, **rest) -> Scan:
