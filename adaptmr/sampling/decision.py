@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import adaptmr
 from adaptmr.data.files import complete_file
+from adaptmr.errors import BadInputError
 from adaptmr.sampling.mask import Mask
 
 SCHEMA: Final = 1
 
 
 class Decision(BaseModel):
-    """Which mask one slice got, and why."""
+    """Which mask a slice, or a volume, got, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = SCHEMA
-    slice_index: int = Field(ge=0)
-    """The slice within its scan, from 0."""
+    slice_index: int | None = Field(ge=0)
+    """The slice within its scan, from 0; null where the choice is for all slices together."""
     index: int = Field(ge=0)
     """The mask chosen, from 0."""
     selector: str
@@ -38,7 +39,7 @@ class Decision(BaseModel):
     fallback: bool
     """Whether the rule could not judge the slice, so that it got the bank's fixed best mask."""
     reason: str | None
-    """Why it could not; null otherwise."""
+    """Why it could not, or how many slices of a volume could not be judged; null otherwise."""
     samples: int | None
     """Samples that the uncertainty was taken over."""
     rejected: int | None
@@ -60,6 +61,44 @@ class Decision(BaseModel):
     def choice(self) -> dict[str, object]:
         """Everything but the latency: what the same input always gives again."""
         return self.model_dump(exclude={"latency_ms"})
+
+
+class ScanDecisions(BaseModel):
+    """The choices of one scan, as they stand in ``decision.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA
+    scan: str
+    """Name of the scan's file."""
+    decisions: tuple[Decision, ...]
+
+
+def write_decisions(decisions: ScanDecisions, path: Path, *, overwrite: bool = False) -> None:
+    """Write the choices of a scan as JSON.
+
+    Raises:
+        BadInputError: the file exists or cannot be written.
+    """
+    with complete_file(path, overwrite=overwrite) as partial:
+        partial.write_text(decisions.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_decisions(path: Path) -> ScanDecisions:
+    """Read what `write_decisions` wrote.
+
+    Raises:
+        BadInputError: the file is missing or holds something else.
+    """
+    try:
+        return ScanDecisions.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInputError(
+            "the file holds no decisions of this version of adaptmr",
+            file=path,
+            got=str(error).splitlines()[0],
+            hint="Make it with adaptmr select",
+        ) from error
 
 
 @cache

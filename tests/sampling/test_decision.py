@@ -7,7 +7,15 @@ import pytest
 from pydantic import ValidationError
 
 from adaptmr.errors import BadInputError
-from adaptmr.sampling.decision import Decision, line_list, versions, write_lines
+from adaptmr.sampling.decision import (
+    Decision,
+    ScanDecisions,
+    line_list,
+    read_decisions,
+    versions,
+    write_decisions,
+    write_lines,
+)
 from adaptmr.sampling.mask import Mask
 
 
@@ -69,3 +77,15 @@ def test_point_list() -> None:
     positions[[0, 2, 2, 3], [4, 1, 2, 0]] = True
     text = line_list(Mask(positions, (1, 1)))
     assert text == "0 4\n2 1\n2 2\n3 0\n"
+
+
+def test_decisions_on_disk(tmp_path: Path) -> None:
+    made = ScanDecisions(scan="brain.h5", decisions=(decision(), decision(slice_index=None)))
+    write_decisions(made, tmp_path / "decision.json")
+    assert read_decisions(tmp_path / "decision.json") == made
+    with pytest.raises(BadInputError, match="exists already"):
+        write_decisions(made, tmp_path / "decision.json")
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("other.json", "missing.json"):
+        with pytest.raises(BadInputError, match="no decisions"):
+            read_decisions(tmp_path / name)
