@@ -74,6 +74,9 @@ HONG2024: Final = Preset(
 Sensing", ECCV 2024: S = 10, temperature 0.9, k-means++ with ten starts from seed 1, weighted draw
 from seed 42, nearest centroid. The draw follows the published law, from a stream of our own."""
 
+PRESETS: Final = {"hong2024": HONG2024}
+"""Presets by name."""
+
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:

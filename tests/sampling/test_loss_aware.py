@@ -15,6 +15,7 @@ from adaptmr.sampling.bank import BankConfig, MaskBank
 from adaptmr.sampling.features import RINGS, SECTORS, features
 from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.low_frequency import acquire
+from adaptmr.sampling.selection import Adaptation, decide
 from adaptmr.sampling.selector import Evidence, NearestCentroid
 
 MATRIX, BLOCK = (24, 22), (5, 4)
@@ -148,6 +149,20 @@ def test_unknown_slices_have_no_score() -> None:
     scores = selector.scores(Evidence(given.low_frequency, known(values, BLOCK)), made)
     assert torch.isnan(scores[1]).all()
     assert torch.isfinite(scores[[0, 2]]).all()
+
+
+def test_it_decides_and_falls_back_as_others_do() -> None:
+    selector, made = fitted()
+    given, _ = evidence(4)
+    assert given.uncertainty is not None
+    values = given.uncertainty.values.clone()
+    values[2] = 0
+    holed = Evidence(given.low_frequency, known(values, BLOCK))
+    decisions = decide(holed, Adaptation(made, selector))
+    expected = selector.scores(given, made).argmax(1).tolist()
+    assert [d.index for d in decisions] == [*expected[:2], made.best, expected[3]]
+    assert [d.fallback for d in decisions] == [False, False, True, False]
+    assert {d.selector for d in decisions} == {"loss-aware"}
 
 
 def test_round_trip_and_damage(tmp_path: Path) -> None:

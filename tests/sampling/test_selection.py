@@ -23,6 +23,7 @@ from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.protocol_prior import ProtocolPrior
 from adaptmr.sampling.selection import (
     HONG2024,
+    PRESETS,
     Adaptation,
     UncertaintyConfig,
     decide,
@@ -391,7 +392,7 @@ def test_what_is_missing_is_told() -> None:
 
 
 def test_published_preset() -> None:
-    preset = HONG2024
+    preset = PRESETS["hong2024"]
     assert (preset.uncertainty.samples, preset.temperature) == (10, 0.9)
     assert (preset.bank.masks, preset.bank.seed, preset.bank.restarts) == (3, 1, 10)
     assert preset.bank.rule == DrawRule(seed=42, power=1, sort_fraction=0, law="weighted")
