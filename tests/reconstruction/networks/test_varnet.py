@@ -80,11 +80,10 @@ def test_full_size_network_equals_fastmri(matrix: tuple[int, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["brain_gre_16ch", "brain_8ch"])
-def test_full_size_network_equals_fastmri_on_real_kspace(shared_data: Path, name: str) -> None:
+def test_full_size_network_equals_fastmri_on_real_kspace(shared_data: Path) -> None:
     theirs = FastmriVarNet(num_cascades=12, sens_chans=8, sens_pools=4, chans=18, pools=4).double()
     randomise(theirs, 2)
-    kspace = read_scan(shared_data / "kspace" / f"{name}.h5").kspace[:1].to(torch.complex128)
+    kspace = read_scan(shared_data / "kspace" / "brain_gre_16ch.h5").kspace[:1].to(torch.complex128)
     assert_parity(theirs, kspace, line_mask(kspace.shape[-1], 10))
 
 
