@@ -3,7 +3,6 @@
 An RRDB network (Wang et al. 2018, ESRGAN, arXiv:1809.00219) at the resolution of the block.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -17,31 +16,40 @@ _SLOPE = 0.2
 _RESIDUAL = 0.2
 
 
-def resample(low: Tensor, size: tuple[int, int]) -> Tensor:
+class Resampling(nn.Module):
     """A low-frequency image on a coarser grid, exact for what the block can hold.
 
     The square of a root sum of squares is a trigonometric polynomial of less than twice the
     block's frequencies. So it is known between the pixels, and no filter is needed: it is
-    evaluated at the centres of ``size`` equal cells.
+    evaluated at the centres of equal cells.
 
     Args:
-        low: (batch, rows, columns) root-sum-of-squares image of the block.
-        size: rows and columns of the result.
+        matrix: (rows, columns) of the images.
+        grid: number of cells along each axis.
     """
-    rows, columns = (
-        _evaluation(length, count, low) for length, count in zip(low.shape[-2:], size, strict=True)
-    )
-    return (rows @ low.square() @ columns.mT).clamp_min(0).sqrt()
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, matrix: tuple[int, int], grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("rows", _evaluation(matrix[0], grid[0]), persistent=False)
+        self.register_buffer("columns", _evaluation(matrix[1], grid[1]), persistent=False)
+
+    def forward(self, low: Tensor) -> Tensor:
+        """(batch, rows, columns) to (batch, grid rows, grid columns)."""
+        squares = self.rows.to(low) @ low.square() @ self.columns.to(low).mT
+        return squares.clamp_min(0).sqrt()
 
 
-def _evaluation(length: int, count: int, like: Tensor) -> Tensor:
+def _evaluation(length: int, count: int) -> Tensor:
     """(count, length): trigonometric interpolation of ``length`` samples at ``count`` centres."""
     centres = (torch.arange(count, dtype=torch.float64) + 0.5) * (length / count) - 0.5
     distance = centres[:, None] - torch.arange(length, dtype=torch.float64)
     highest = (length - 1) // 2
     frequencies = torch.arange(1, highest + 1, dtype=torch.float64)
-    waves = torch.cos(2 * math.pi / length * distance[..., None] * frequencies).sum(-1)
-    return ((1 + 2 * waves) / length).to(like)
+    waves = torch.cos(2 * torch.pi / length * distance[..., None] * frequencies).sum(-1)
+    return (1 + 2 * waves) / length
 
 
 class _DenseBlock(nn.Module):
@@ -58,7 +66,8 @@ class _DenseBlock(nn.Module):
         seen = x
         for convolution in self.convolutions[:-1]:
             seen = torch.cat([seen, functional.leaky_relu(convolution(seen), _SLOPE)], 1)
-        return x + _RESIDUAL * self.convolutions[-1](seen)
+        added: Tensor = self.convolutions[-1](seen)
+        return x + _RESIDUAL * added
 
 
 class _ResidualBlock(nn.Module):
@@ -69,7 +78,8 @@ class _ResidualBlock(nn.Module):
         self.dense = nn.Sequential(*(_DenseBlock(channels, growth) for _ in range(3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _RESIDUAL * self.dense(x)
+        added: Tensor = self.dense(x)
+        return x + _RESIDUAL * added
 
 
 class Conditioner(nn.Module):
@@ -81,12 +91,17 @@ class Conditioner(nn.Module):
 
     Args:
         config: sizes.
+        matrix: (rows, columns) of the images.
         block: (rows, columns) acquired.
         levels: (rows, columns) of the image at each level, finest first.
     """
 
     def __init__(
-        self, config: FlowConfig, block: tuple[int, int], levels: Sequence[tuple[int, int]]
+        self,
+        config: FlowConfig,
+        matrix: tuple[int, int],
+        block: tuple[int, int],
+        levels: Sequence[tuple[int, int]],
     ) -> None:
         super().__init__()
         channels = config.features
@@ -94,6 +109,8 @@ class Conditioner(nn.Module):
         self.block = block
         self.levels = tuple(levels)
         self.channels = channels * (1 + len(config.stacked_blocks))
+        self.grid = (block[0] * config.oversampling, block[1] * config.oversampling)
+        self.resample = Resampling(matrix, self.grid)
         self.first = UnsetConv2d(config.oversampling**2, channels, 3, padding=1)
         self.blocks = nn.ModuleList(
             _ResidualBlock(channels, config.growth) for _ in range(config.blocks)
@@ -122,12 +139,11 @@ class Conditioner(nn.Module):
             For each level (batch, channels, rows, columns), finest first; and (batch, 2 *
             features) of the whole image: mean and deviation of the trunk's features.
         """
-        count = self.config.oversampling
-        grid = (self.block[0] * count, self.block[1] * count)
         below = functional.interpolate(
-            disturbance[:, None], grid, mode="bicubic", antialias=True, align_corners=False
+            disturbance[:, None], self.grid, mode="bicubic", antialias=True, align_corners=False
         )
-        image = functional.pixel_unshuffle(resample(low, grid)[:, None] + below, count)
+        image = self.resample(low)[:, None] + below
+        image = functional.pixel_unshuffle(image, self.config.oversampling)
         reduced = self.config.conditioner_precision == "bfloat16"
         with torch.autocast(low.device.type, torch.bfloat16, enabled=reduced):
             levels, trunk = self._features(image)

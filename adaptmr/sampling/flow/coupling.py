@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from adaptmr.sampling.flow.layers import ActNorm, UnsetConv2d, ZeroConv
+from adaptmr.sampling.flow.layers import ActNorm, UnsetConv2d, ZeroConv, bounded_shift
 from adaptmr.sampling.flow.spline import inverse_spline, spline
 
 
@@ -87,8 +87,8 @@ class SplineCoupling(nn.Module):
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         a, b, c, shift = parameters.chunk(4, dim=1)
         y, log_slope = spline(x / self.box, (a, b, c))
-        return y * self.box + shift, log_slope.sum((1, 2, 3))
+        return y * self.box + bounded_shift(shift), log_slope.sum((1, 2, 3))
 
     def _restore(self, y: Tensor, parameters: Tensor) -> Tensor:
         a, b, c, shift = parameters.chunk(4, dim=1)
-        return inverse_spline((y - shift) / self.box, (a, b, c)) * self.box
+        return inverse_spline((y - bounded_shift(shift)) / self.box, (a, b, c)) * self.box

@@ -16,15 +16,8 @@ from adaptmr.data.weights import initialise
 from adaptmr.errors import BadInputError
 from adaptmr.sampling.flow.conditioner import Conditioner
 from adaptmr.sampling.flow.config import FlowConfig
-from adaptmr.sampling.flow.coupling import SplineCoupling
-from adaptmr.sampling.flow.layers import (
-    ActNorm,
-    GaussianSplit,
-    InvertibleConv,
-    fitting,
-    squeeze,
-    unsqueeze,
-)
+from adaptmr.sampling.flow.layers import fitting
+from adaptmr.sampling.flow.multiscale import MultiscaleFlow
 from adaptmr.sampling.flow.whitening import Whitening, filtered
 from adaptmr.sampling.low_frequency import LowFrequency
 from adaptmr.sampling.pairs import Pairs
@@ -32,53 +25,6 @@ from adaptmr.sampling.pairs import Pairs
 _LOG_2_PI = math.log(2 * math.pi)
 _IMAGES_AT_ONCE = 32
 _IMAGES_TO_FIT = 64
-
-
-class FlowStep(nn.Module):
-    """ActNorm, 1 x 1 convolution and, but for transitions, the couplings."""
-
-    def __init__(self, channels: int, coupling: SplineCoupling | None) -> None:
-        super().__init__()
-        self.norm = ActNorm(channels)
-        self.mix = InvertibleConv(channels)
-        self.coupling = coupling
-
-    def forward(self, x: Tensor, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The transformed channels and the log-determinant, (batch,) or one for all."""
-        x, scaled = self.norm(x)
-        x, mixed = self.mix(x)
-        if self.coupling is None:
-            return x, scaled + mixed
-        x, coupled = self.coupling(x, features, noise)
-        return x, scaled + mixed + coupled
-
-    def inverse(self, y: Tensor, features: Tensor, noise: Tensor) -> Tensor:
-        """Undo `forward`."""
-        if self.coupling is not None:
-            y = self.coupling.inverse(y, features, noise)
-        return self.norm.inverse(self.mix.inverse(y))
-
-
-class FlowLevel(nn.Module):
-    """Steps at one resolution, and the split at their end where there is one."""
-
-    def __init__(self, config: FlowConfig, index: int, channels: int, features: int) -> None:
-        super().__init__()
-        first_noisy = config.steps - config.noise_steps[index]
-        couplings = [
-            SplineCoupling(
-                channels,
-                features,
-                config.width,
-                config.box,
-                noise_conditional=step >= first_noisy,
-            )
-            for step in range(config.steps)
-        ]
-        self.steps = nn.ModuleList(
-            FlowStep(channels, coupling) for coupling in [None] * config.transitions + couplings
-        )
-        self.split = GaussianSplit(channels) if index < config.splits else None
 
 
 class SuperResolutionFlow(nn.Module):
@@ -116,21 +62,14 @@ class SuperResolutionFlow(nn.Module):
         self.canvas = (-(-matrix[0] // step) * step, -(-matrix[1] // step) * step)
         factors = [2 ** (index + 1) for index in range(config.levels)]
         sizes = [(-(-matrix[0] // factor), -(-matrix[1] // factor)) for factor in factors]
-        self.conditioner = Conditioner(config, block, sizes)
+        self.conditioner = Conditioner(config, matrix, block, sizes)
         self.whitening = (
             Whitening(matrix, 2 * config.features, config.spectral_harmonics)
             if config.spectral_harmonics is not None
             else None
         )
-        self.levels = nn.ModuleList()
-        channels = 1
-        for index in range(config.levels):
-            level = FlowLevel(config, index, 4 * channels, self.conditioner.channels)
-            self.levels.append(level)
-            channels = 2 * channels if level.split is not None else 4 * channels
+        self.flow = MultiscaleFlow(config, self.conditioner.channels, seed)
         initialise(self, seed)
-        for level in self.levels:
-            _rotate([step.mix for step in level.steps], seed)
 
     def encode(
         self, residual: Tensor, margin: Tensor, low: Tensor, noise: Tensor, disturbance: Tensor
@@ -154,8 +93,8 @@ class SuperResolutionFlow(nn.Module):
         below, right = self.canvas[0] - self.matrix[0], self.canvas[1] - self.matrix[1]
         inside = functional.pad(torch.ones_like(white), (0, right, 0, below)) > 0
         canvas = torch.where(inside, functional.pad(white, (0, right, 0, below)), margin)
-        latents, volume = self._encode(canvas[:, None], self._padded(levels), noise, 0)
-        return latents[:, 0], volume - deviation.log().sum((1, 2))
+        latents, volume = self.flow(canvas, self._padded(levels), noise)
+        return latents, volume - deviation.log().sum((1, 2))
 
     def decode(self, latents: Tensor, low: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `encode` without disturbance.
@@ -173,7 +112,7 @@ class SuperResolutionFlow(nn.Module):
         levels, whole = self.conditioner(low, torch.zeros_like(low))
         times = len(latents) // len(low)
         repeated = [features.repeat(times, 1, 1, 1) for features in self._padded(levels)]
-        canvas = self._decode(latents[:, None], repeated, noise.repeat(times), 0)[:, 0]
+        canvas = self.flow.inverse(latents, repeated, noise.repeat(times))
         white = canvas[:, : self.matrix[0], : self.matrix[1]]
         deviation = self._deviation(whole, noise).repeat(times, 1, 1)
         return filtered(white, deviation), canvas
@@ -213,9 +152,10 @@ class SuperResolutionFlow(nn.Module):
     def prepare(self, pairs: Pairs, generator: torch.Generator) -> None:
         """Fit to training data what is not learned by gradients, once, before a training.
 
-        That is the mean spectrum of the residuals, and scale and shift of each `ActNorm`.
+        That is the mean spectrum of the residuals, and scale and shift of each `ActNorm`. A flow
+        that was fitted before, such as one that is trained further, stays as it is.
         """
-        if self.whitening is not None:
+        if self.whitening is not None and not bool(self.whitening.fitted):
             self.whitening.fit(pairs.full - pairs.low)
         chosen = torch.randperm(len(pairs), generator=generator, device=generator.device)
         some = pairs[chosen[:_IMAGES_TO_FIT].to(pairs.low.device)]
@@ -235,12 +175,13 @@ class SuperResolutionFlow(nn.Module):
         batch = len(low)
         latents = _draw(torch.randn, (n, batch, *self.canvas), generator, low)
         noise = low.new_zeros(batch)
-        residuals = [
-            self.decode(self.config.temperature * part.flatten(0, 1), low, noise)[0]
-            for part in latents.split(max(1, _IMAGES_AT_ONCE // batch))
-        ]
-        images = torch.cat(residuals).unflatten(0, (n, batch)) + low
-        return images.clamp_min(0).to(low_frequency.image)
+        at_once = max(1, _IMAGES_AT_ONCE // batch)
+        images = []
+        for start in range(0, n, at_once):
+            part = self.config.temperature * latents[start : start + at_once]
+            residual, _ = self.decode(part.flatten(0, 1), low, noise)
+            images.append(residual.reshape(-1, batch, *self.matrix) + low)
+        return torch.cat(images).clamp_min(0).to(low_frequency.image)
 
     def _deviation(self, whole: Tensor, noise: Tensor) -> Tensor:
         if self.whitening is None:
@@ -264,38 +205,6 @@ class SuperResolutionFlow(nn.Module):
             for index, features in enumerate(levels)
         ]
 
-    def _encode(
-        self, x: Tensor, features: list[Tensor], noise: Tensor, index: int
-    ) -> tuple[Tensor, Tensor]:
-        if index == len(self.levels):
-            return x, x.new_zeros(len(x))
-        x = squeeze(x)
-        level = self.levels[index]
-        total = x.new_zeros(len(x))
-        for step in level.steps:
-            x, volume = step(x, features[index], _as_map(noise, x))
-            total = total + volume
-        if level.split is None:
-            z, volume = self._encode(x, features, noise, index + 1)
-            return unsqueeze(z), total + volume
-        kept, latent, volume = level.split(x)
-        z, deeper = self._encode(kept, features, noise, index + 1)
-        return unsqueeze(torch.cat([z, latent], 1)), total + volume + deeper
-
-    def _decode(self, z: Tensor, features: list[Tensor], noise: Tensor, index: int) -> Tensor:
-        if index == len(self.levels):
-            return z
-        z = squeeze(z)
-        level = self.levels[index]
-        if level.split is None:
-            x = self._decode(z, features, noise, index + 1)
-        else:
-            kept, latent = z.chunk(2, dim=1)
-            x = level.split.inverse(self._decode(kept, features, noise, index + 1), latent)
-        for step in reversed(level.steps):
-            x = step.inverse(x, features[index], _as_map(noise, x))
-        return unsqueeze(x)
-
     def _check(self, low_frequency: LowFrequency) -> None:
         made_for = {"matrix": self.matrix, "block": self.block}
         for field, expected in made_for.items():
@@ -314,21 +223,3 @@ def _draw(
     law: Callable[..., Tensor], shape: tuple[int, ...], generator: torch.Generator, like: Tensor
 ) -> Tensor:
     return law(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like)
-
-
-def _as_map(noise: Tensor, x: Tensor) -> Tensor:
-    return noise[:, None, None, None].expand(-1, 1, *x.shape[-2:])
-
-
-def _rotate(mixes: list[InvertibleConv], seed: int) -> None:
-    """Random rotations that all together are the identity."""
-    generator = torch.Generator().manual_seed(seed)
-    product = torch.eye(len(mixes[0].weight), dtype=torch.float64)
-    for mix in mixes[:-1]:
-        normal = torch.randn(product.shape, generator=generator, dtype=torch.float64)
-        rotation = torch.linalg.qr(normal).Q
-        product = rotation @ product
-        with torch.no_grad():
-            mix.weight.copy_(rotation)
-    with torch.no_grad():
-        mixes[-1].weight.copy_(product.T)

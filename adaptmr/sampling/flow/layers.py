@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-_LARGEST_LOG_DEVIATION = 5.0
+_LARGEST_LOG_DEVIATION = 3.0
+_LARGEST_SHIFT = 8.0
 
 
 class ActNorm(nn.Module):
@@ -158,8 +159,17 @@ class GaussianSplit(nn.Module):
 
     def _moments(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = self.moments(kept).chunk(2, dim=1)
-        # Bounded smoothly: a deviation must not overflow far from training.
-        return mean, _LARGEST_LOG_DEVIATION * torch.tanh(raw / _LARGEST_LOG_DEVIATION)
+        return bounded_shift(mean), bounded(raw, _LARGEST_LOG_DEVIATION)
+
+
+def bounded(x: Tensor, limit: float) -> Tensor:
+    """``x``, smoothly kept within ``limit``: far from training, networks give any number."""
+    return limit * torch.tanh(x / limit)
+
+
+def bounded_shift(x: Tensor) -> Tensor:
+    """A shift in standard deviations, kept within what a residual can need."""
+    return bounded(x, _LARGEST_SHIFT)
 
 
 def squeeze(x: Tensor) -> Tensor:

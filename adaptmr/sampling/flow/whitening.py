@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptmr.kernels.fourier import fourier, inverse_fourier
-from adaptmr.sampling.flow.layers import ZeroLinear
+from adaptmr.sampling.flow.layers import ZeroLinear, bounded
 
 _FLOOR = 1e-6
 _RADII = 4
@@ -27,21 +27,25 @@ class Whitening(nn.Module):
 
     power: Tensor
     basis: Tensor
+    fitted: Tensor
 
     def __init__(self, matrix: tuple[int, int], features: int, harmonics: int) -> None:
         super().__init__()
         basis = spectral_basis(matrix, harmonics)
         self.register_buffer("power", torch.ones(matrix))
         self.register_buffer("basis", basis, persistent=False)
+        self.register_buffer("fitted", torch.tensor(False))
         self.coefficients = ZeroLinear(features, len(basis))
 
     def fit(self, residuals: Tensor) -> None:
-        """Take P from residuals (slices, rows, columns)."""
+        """Take P from residuals (slices, rows, columns); it stays 1 where all of them are zero."""
         power = torch.zeros_like(self.power, dtype=torch.float64)
         for residual in residuals:
             power += fourier(residual.to(self.power)).abs().square()
         power = _symmetric(power / len(residuals))
-        self.power.copy_(power.clamp_min(_FLOOR * power.mean()) if power.any() else power + 1)
+        if power.any():
+            self.power.copy_(power.clamp_min(_FLOOR * power.mean()))
+        self.fitted.fill_(True)
 
     def deviation(self, whole: Tensor, noise: Tensor) -> Tensor:
         """Expected deviation of each frequency, (batch, rows, columns).
@@ -51,7 +55,7 @@ class Whitening(nn.Module):
             noise: (batch,) standard deviation of the noise.
         """
         exponent = torch.einsum("bi,irc->brc", self.coefficients(whole), self.basis)
-        exponent = _LARGEST_LOG_RATIO * torch.tanh(exponent / _LARGEST_LOG_RATIO)
+        exponent = bounded(exponent, _LARGEST_LOG_RATIO)
         return (self.power * exponent.exp() + noise.square()[:, None, None]).sqrt()
 
 
