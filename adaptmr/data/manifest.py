@@ -3,10 +3,15 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from adaptmr.errors import BadInputError
 
 MANIFEST = "manifest.json"
+
+Description = TypeVar("Description", bound=BaseModel)
 
 
 def sha256(file: Path) -> str:
@@ -50,3 +55,31 @@ def check_manifest(folder: Path) -> None:
                 expected=digest[:16],
                 hint="Copy the folder again, or make it anew",
             )
+
+
+def read_description(file: Path, kind: type[Description], what: str) -> Description:
+    """Read the JSON that says what a folder or a file holds.
+
+    Args:
+        file: the JSON file.
+        kind: the model it has to fit; a field ``schema_version`` tells newer ones apart.
+        what: the thing described, for messages: "a mask bank".
+
+    Raises:
+        BadInputError: the file is missing, describes something else, or is of a newer version.
+    """
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        newer = field == "schema_version"
+        raise BadInputError(
+            f"this is not {what} that this version can read",
+            file=file,
+            field=field or None,
+            got=problem["input"] if newer else problem["msg"],
+            hint="It was written by a newer adaptmr: update" if newer else None,
+        ) from error
+    except OSError as error:
+        raise BadInputError(f"this is not {what}: its description is missing", file=file) from error

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adaptmr.data.files import complete_folder
-from adaptmr.data.manifest import check_manifest, write_manifest
+from adaptmr.data.manifest import check_manifest, read_description, write_manifest
+from adaptmr.data.weights import read_weights
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling.clustering import Clustering, cluster
 from adaptmr.sampling.frame import Frame
@@ -289,23 +289,13 @@ def load(folder: Path) -> MaskBank:
     """
     check_manifest(folder)
     file = folder / _DESCRIPTION
-    try:
-        description = _Description.model_validate_json(file.read_bytes())
-        centroids = load_file(folder / _CENTROIDS)["centroids"]
-        masks = tuple(
-            Mask.from_json((folder / _mask_file(index)).read_bytes())
-            for index in range(len(description.populations))
-        )
-    except (ValidationError, OSError, SafetensorError, KeyError) as error:
-        raise BadInputError(
-            "the folder is no mask bank that this version can read",
-            file=file,
-            got=str(error).splitlines()[0],
-            hint="Build the bank again, or update adaptmr",
-        ) from error
+    description = read_description(file, _Description, "a mask bank")
+    files = [folder / _mask_file(index) for index in range(len(description.populations))]
+    # What is missing here does not fit together below.
+    masks = tuple(Mask.from_json(each.read_bytes()) for each in files if each.is_file())
     bank = MaskBank(
         masks,
-        centroids,
+        read_weights(folder / _CENTROIDS).get("centroids", torch.empty(0)),
         description.populations,
         description.best,
         description.coils,

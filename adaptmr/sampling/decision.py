@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import adaptmr
 from adaptmr.data.files import complete_file
-from adaptmr.errors import BadInputError
+from adaptmr.data.manifest import read_description
 from adaptmr.sampling.mask import Mask
 
 SCHEMA: Final = 1
@@ -90,15 +90,7 @@ def read_decisions(path: Path) -> ScanDecisions:
     Raises:
         BadInputError: the file is missing or holds something else.
     """
-    try:
-        return ScanDecisions.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadInputError(
-            "the file holds no decisions of this version of adaptmr",
-            file=path,
-            got=str(error).splitlines()[0],
-            hint="Make it with adaptmr select",
-        ) from error
+    return read_description(path, ScanDecisions, "a record of decisions")
 
 
 @cache

@@ -13,13 +13,13 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adaptmr.data.files import complete_folder
-from adaptmr.data.manifest import check_manifest, write_manifest
+from adaptmr.data.manifest import check_manifest, read_description, write_manifest
+from adaptmr.data.weights import read_weights
 from adaptmr.errors import BadInputError
 from adaptmr.sampling.bank import MaskBank, check_losses
 from adaptmr.sampling.features import features
@@ -188,17 +188,16 @@ def load(folder: Path) -> LossAware:
         BadInputError: the folder is missing, incomplete, altered, or of a newer version.
     """
     check_manifest(folder)
-    try:
-        description = _Description.model_validate_json((folder / _DESCRIPTION).read_bytes())
-        weights = load_file(folder / _WEIGHTS)
-        mean, deviation, matrix, offset = (weights[name] for name in _TENSORS)
-    except (ValidationError, OSError, SafetensorError, KeyError) as error:
+    description = read_description(folder / _DESCRIPTION, _Description, "a loss-aware selector")
+    weights = read_weights(folder / _WEIGHTS)
+    if weights.keys() != set(_TENSORS):
         raise BadInputError(
-            "the folder is no loss-aware selector that this version can read",
-            file=folder,
-            got=str(error).splitlines()[0],
-            hint="Fit the selector again, or update adaptmr",
-        ) from error
+            "the weights are not those of a loss-aware selector",
+            file=folder / _WEIGHTS,
+            got=", ".join(sorted(weights)),
+            expected=", ".join(_TENSORS),
+        )
+    mean, deviation, matrix, offset = (weights[name] for name in _TENSORS)
     return LossAware(
         mean,
         deviation,

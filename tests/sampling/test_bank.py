@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 from sampling_reference import known
 
 from adaptmr.data.manifest import write_manifest
@@ -171,6 +172,15 @@ def test_altered_banks_are_refused(tmp_path: Path, key: str, value: object) -> N
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     write_manifest(folder)
     with pytest.raises(BadInputError):
+        banks.load(folder)
+
+
+def test_other_centroids_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "bank"
+    banks.save(bank(), folder)
+    save_file({"others": torch.zeros(2, *MATRIX)}, folder / "centroids.safetensors")
+    write_manifest(folder)
+    with pytest.raises(BadInputError, match="do not fit together"):
         banks.load(folder)
 
 

@@ -87,5 +87,5 @@ def test_decisions_on_disk(tmp_path: Path) -> None:
         write_decisions(made, tmp_path / "decision.json")
     (tmp_path / "other.json").write_text("{}")
     for name in ("other.json", "missing.json"):
-        with pytest.raises(BadInputError, match="no decisions"):
+        with pytest.raises(BadInputError, match="not a record of decisions"):
             read_decisions(tmp_path / name)

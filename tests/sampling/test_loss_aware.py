@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sampling_reference import known, kspace
 from sklearn.linear_model import Ridge
 
+from adaptmr.data.manifest import write_manifest
 from adaptmr.errors import BadInputError
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling import loss_aware
@@ -183,6 +185,10 @@ def test_round_trip_and_damage(tmp_path: Path) -> None:
         with pytest.raises(BadInputError):
             loss_aware.load(folder)
         path.write_bytes(data)
+    save_file({"mean": torch.zeros(3)}, folder / "weights.safetensors")
+    write_manifest(folder)
+    with pytest.raises(BadInputError, match="not those of a loss-aware selector"):
+        loss_aware.load(folder)
 
 
 def test_only_for_its_bank_and_only_on_unseen_subjects() -> None:
