@@ -89,7 +89,18 @@ class UNetReconstructor(nn.Module):
         Raises:
             BadInputError: the mask is of another size.
         """
-        coils = inverse_fourier(mask.apply(kspace))
+        return self.from_measured(mask.apply(kspace), mask)
+
+    def from_measured(self, measured: Tensor, _mask: Mask) -> Tensor:
+        """Reconstruct k-space that is masked already, (batch, coil, readout, phase) complex.
+
+        What is measured is taken as it is, so that gradients with respect to positions outside the
+        mask are not cut off: learned masks need them.
+
+        Returns:
+            (batch, readout, phase) magnitude images, not negative.
+        """
+        coils = inverse_fourier(measured)
         zero_filled = torch.linalg.vector_norm(coils, dim=-3)
         image: Tensor = self.network(zero_filled)
         return image.clamp(min=0)

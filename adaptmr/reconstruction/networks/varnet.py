@@ -72,7 +72,25 @@ class VarNet(nn.Module):
         Raises:
             BadInputError: the mask has no low-frequency block, or is of another size.
         """
-        return self.reconstruct(kspace, mask, self.sensitivities(kspace, mask))
+        return self.from_measured(mask.apply(kspace), mask)
+
+    def from_measured(self, measured: Tensor, mask: Mask) -> Tensor:
+        """Reconstruct k-space that is masked already.
+
+        The same as `forward`, but what is measured is taken as it is, so that gradients with
+        respect to positions outside the mask are not cut off: learned masks need them.
+
+        Args:
+            measured: (batch, coil, readout, phase) complex, zero outside the mask.
+            mask: positions acquired; a constant for gradients.
+
+        Returns:
+            (batch, readout, phase) magnitude images.
+
+        Raises:
+            BadInputError: as `forward`.
+        """
+        return self._refined(measured, mask, self.sensitivities(measured, mask))
 
     def reconstruct(self, kspace: Tensor, mask: Mask, maps: Tensor) -> Tensor:
         """Reconstruct with given coil maps.
@@ -95,9 +113,12 @@ class VarNet(nn.Module):
                 got=tuple(maps.shape),
                 expected=tuple(kspace.shape),
             )
-        kspace = mask.apply(kspace)
+        return self._refined(mask.apply(kspace), mask, maps)
+
+    def _refined(self, measured: Tensor, mask: Mask, maps: Tensor) -> Tensor:
         encoding = Encoding(maps, mask)
-        start = image = encoding.adjoint(kspace)
+        # The adjoint without its mask, which changes nothing but would stop gradients.
+        start = image = (maps.conj() * inverse_fourier(measured)).sum(-3)
         rho = sigma = self.regularisers[0](image)
         for cascade in range(1, self.config.cascades):
             image = start - encoding.energy * sigma
@@ -106,6 +127,6 @@ class VarNet(nn.Module):
             update = self.regularisers[cascade](image)
             rho = (1 - self.step_sizes[cascade - 1]) * rho + update
             sigma = sigma + update
-        coils = inverse_fourier(kspace - encoding.forward(rho - sigma)) - maps * sigma[:, None]
+        coils = inverse_fourier(measured - encoding.forward(rho - sigma)) - maps * sigma[:, None]
         magnitude: Tensor = torch.linalg.vector_norm(coils, dim=-3)
         return magnitude

@@ -48,13 +48,13 @@ class ReconstructionTraining(LightningModule):
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, Any] = {}
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch.
 
         Raises:
             BadInputError: it is not a number.
         """
-        loss = self._loss(batch)
+        loss = self._loss(batch, index)
         if not bool(torch.isfinite(loss)):
             raise BadInputError(
                 "the training loss is not a number",
@@ -67,18 +67,27 @@ class ReconstructionTraining(LightningModule):
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.target))
         return loss
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
         """Log the loss of one batch."""
-        loss = self._loss(batch)
+        loss = self._loss(batch, index)
         self.log("validation_loss", loss, batch_size=len(batch.target), sync_dist=True)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        image, target = common_crop(self.reconstructor(batch.kspace, batch.mask), batch.target)
+    def image(self, batch: Batch, _index: int) -> Tensor:
+        """(batch, readout, phase) reconstructions of one batch, the ``_index``-th of its epoch."""
+        image: Tensor = self.reconstructor(batch.kspace, batch.mask)
+        return image
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameters, in groups that may have learning rates of their own."""
+        return [{"params": self.parameters()}]
+
+    def _loss(self, batch: Batch, index: int) -> Tensor:
+        image, target = common_crop(self.image(batch, index), batch.target)
         return (1 - ssim(image.float(), target, batch.data_range)).mean()
 
     def configure_optimizers(self) -> tuple[list[Any], list[Any]]:
         """Adam, its learning rate multiplied after every ``learning_rate_step`` epochs."""
-        adam = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
+        adam = torch.optim.Adam(self.groups(), lr=self.config.learning_rate)
         steps = torch.optim.lr_scheduler.StepLR(
             adam, self.config.learning_rate_step, self.config.learning_rate_decay
         )

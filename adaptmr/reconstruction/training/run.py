@@ -7,12 +7,13 @@ import platform
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.training.config import TrainConfig
@@ -22,6 +23,9 @@ from adaptmr.reconstruction.training.data import (
     split_by_subject,
     subject_of,
 )
+
+if TYPE_CHECKING:
+    from adaptmr.reconstruction.training.module import ReconstructionTraining
 
 _STATE = "last.ckpt"
 _IDENTITY = "identity.json"
@@ -57,6 +61,43 @@ def train(config: TrainConfig, out: Path, *, overwrite: bool = False, resume: bo
         BadInputError: the data cannot be trained on, ``out`` exists, or the loss became NaN.
         UsageError: the stopped run had another configuration or other data.
     """
+
+    def begin(_: Sequence[Scan], __: Sequence[Scan]) -> "ReconstructionTraining":
+        from adaptmr.reconstruction.training.module import ReconstructionTraining
+
+        network = checkpoint.build(config.architecture, config.seed)
+        return ReconstructionTraining(network, config)
+
+    return run_training(config, out, begin, checkpoint.save, overwrite=overwrite, resume=resume)
+
+
+def run_training(
+    config: TrainConfig,
+    out: Path,
+    begin: Callable[[Sequence[Scan], Sequence[Scan]], "ReconstructionTraining"],
+    export: Callable[..., None],
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> Path:
+    """Run any training that is a `ReconstructionTraining`; folders and resume as `train`.
+
+    Args:
+        config: what to train on what.
+        out: folder of the result.
+        begin: makes the training, with first weights, from training and validation scans.
+        export: writes what was trained, called as ``export(reconstructor, out, provenance,
+            overwrite=overwrite)``.
+        overwrite: whether an existing ``out`` may be replaced.
+        resume: whether to continue a run that was stopped.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BadInputError: as `train`.
+        UsageError: as `train`.
+    """
     if out.exists() and not overwrite:
         raise BadInputError(
             "the output exists already",
@@ -72,13 +113,12 @@ def train(config: TrainConfig, out: Path, *, overwrite: bool = False, resume: bo
         "volumes": len(scans),
         "slices": sum(scan.slices for scan in scans),
     }
+    module = begin(training, validation)
     run = out.with_name(out.name + ".run")
     _prepare(run, config, data["fingerprint"], resume)
 
-    from adaptmr.reconstruction.training.module import ReconstructionData, ReconstructionTraining
+    from adaptmr.reconstruction.training.module import ReconstructionData
 
-    network = checkpoint.build(config.architecture, config.seed)
-    module = ReconstructionTraining(network, config)
     with _quiet():
         trainer = _trainer(config, run, validate=bool(validation))
         trainer.fit(
@@ -96,7 +136,7 @@ def train(config: TrainConfig, out: Path, *, overwrite: bool = False, resume: bo
             "curve": module.curve,
             "epoch": epoch,
         }
-        checkpoint.save(network, out, provenance, overwrite=overwrite)
+        export(module.reconstructor, out, provenance, overwrite=overwrite)
     return out
 
 

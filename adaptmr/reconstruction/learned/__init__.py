@@ -1,0 +1,1 @@
+"""Masks learned jointly with a reconstruction network: the baselines that selection must beat."""

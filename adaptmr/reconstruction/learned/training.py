@@ -1,0 +1,86 @@
+"""Joint training of a network and the masks it is used with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, PositiveFloat
+
+from adaptmr.data.scan import Scan
+from adaptmr.errors import BadInputError
+from adaptmr.reconstruction.learned import joint
+from adaptmr.reconstruction.learned.joint import LearnerConfig
+from adaptmr.reconstruction.training.config import TrainConfig
+from adaptmr.reconstruction.training.run import run_training
+from adaptmr.sampling.frame import Frame
+from adaptmr.sampling.generators import MaskSpec
+
+if TYPE_CHECKING:
+    from adaptmr.reconstruction.learned.module import JointTraining
+
+
+class LearnConfig(TrainConfig):
+    """One joint training. All scans must have one matrix and padding."""
+
+    learner: LearnerConfig
+    """One mask for all inputs, or a policy."""
+    masks: tuple[MaskSpec, ...] = Field(min_length=1, max_length=1)
+    """Lines or points, acceleration and low-frequency block; the other positions are learned."""
+    mask_learning_rate: PositiveFloat = 1e-2
+    """First learning rate of the learner; that of the network is ``learning_rate``."""
+
+
+def train_jointly(
+    config: LearnConfig, out: Path, *, overwrite: bool = False, resume: bool = True
+) -> Path:
+    """Train a network and its masks on a folder of scans, see `run.train`.
+
+    Each training step draws masks of the exact budget from the probabilities of the moment: one
+    for the batch (LOUPE), or one for each slice (policy). Validation takes the most probable
+    positions, as will be used.
+
+    Args:
+        config: what to train on what.
+        out: folder of the result; appears complete at the end, see `joint.load`.
+        overwrite: whether an existing ``out`` may be replaced.
+        resume: whether to continue a run that was stopped; otherwise it is thrown away.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BadInputError: as `run.train`, or the scans are of several matrices or paddings.
+        UsageError: as `run.train`, or the block leaves nothing of the budget.
+    """
+
+    def begin(training: Sequence[Scan], validation: Sequence[Scan]) -> "JointTraining":
+        from adaptmr.reconstruction.learned.module import JointTraining
+
+        frame = _frame((*training, *validation), config.masks[0])
+        learned = joint.build(config.architecture, config.learner, frame, config.seed)
+        return JointTraining(learned, config)
+
+    return run_training(config, out, begin, joint.save, overwrite=overwrite, resume=resume)
+
+
+def _frame(scans: Sequence[Scan], spec: MaskSpec) -> Frame:
+    first = scans[0]
+    for scan in scans[1:]:
+        if (scan.matrix, scan.padding) != (first.matrix, first.padding):
+            raise BadInputError(
+                "masks are learned for one matrix and padding",
+                file=scan.name,
+                field="kspace",
+                got=f"matrix {scan.matrix}, padding {scan.padding}",
+                expected=f"{first.matrix} and {first.padding}, as the first scan",
+                hint="Learn masks for each matrix, or crop the scans to one size",
+            )
+    low_frequency = spec.low_frequency(first.matrix)
+    if not all(low_frequency):
+        raise BadInputError(
+            "masks cannot be learned without a low-frequency block",
+            field="center_fraction",
+            got=spec.low_frequency_fraction,
+            hint="Choose a larger center fraction",
+        )
+    return Frame.of(first.matrix, low_frequency, spec.acceleration, first.padding)
