@@ -2,22 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 from safetensors.torch import save_file
 
 from adaptmr.data.files import complete_folder
-from adaptmr.data.manifest import check_manifest, write_manifest
+from adaptmr.data.manifest import check_manifest, read_description, write_manifest
 from adaptmr.data.weights import assign_weights, read_weights
-from adaptmr.errors import BadInputError
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
 
-# A further kind of sampler is one more configuration here, with a `kind` of its own, and one more
-# case in `build`.
-SamplerConfig = Annotated[FlowConfig, Field(discriminator="kind")]
+# A further kind of sampler is one more class and configuration here, the configuration with a
+# `kind` that tells them apart, and one more case in `build`.
 Sampler = SuperResolutionFlow
+SamplerConfig = FlowConfig
 
 SCHEMA: Final = 1
 _DESCRIPTION = "sampler.json"
@@ -28,14 +27,14 @@ class _Description(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = SCHEMA
-    config: FlowConfig
+    config: SamplerConfig
     matrix: tuple[int, int]
     block: tuple[int, int]
     provenance: dict[str, JsonValue]
 
 
 def build(
-    config: FlowConfig, matrix: tuple[int, int], block: tuple[int, int], seed: int
+    config: SamplerConfig, matrix: tuple[int, int], block: tuple[int, int], seed: int
 ) -> Sampler:
     """A sampler with first weights drawn from ``seed``.
 
@@ -100,22 +99,4 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path) -> _Description:
     check_manifest(folder)
-    file = folder / _DESCRIPTION
-    try:
-        return _Description.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        newer = field == "schema_version"
-        raise BadInputError(
-            "the sampler is described in a way this version cannot read",
-            file=file,
-            field=field,
-            got=problem["input"] if newer else problem["msg"],
-            expected=SCHEMA if newer else None,
-            hint="It was written by a newer adaptmr: update" if newer else None,
-        ) from error
-    except OSError as error:
-        raise BadInputError(
-            "the folder holds no sampler", file=folder, hint="Train one, or name its folder"
-        ) from error
+    return read_description(folder / _DESCRIPTION, _Description, "a sampler")
