@@ -39,6 +39,7 @@ from adaptmr.kernels.fourier import inverse_fourier
 
 __all__ = ["read_scan", "write_scan"]
 
+_BLOCK = 64
 _COMPRESSED = (
     constants.ACQ_COMPRESSION1,
     constants.ACQ_COMPRESSION2,
@@ -67,8 +68,7 @@ def read_scan(path: Path) -> Scan:
         group = _group(path, file)
         parsed = _parse(path, file, group)
         data = _data(path, file, group)
-        with damage_named(path, "data"):
-            heads = data.fields("head")[()]
+        heads = _read_heads(path, data)
         _refuse_unreadable(path, heads)
         noise_lines = np.flatnonzero(flagged(heads, constants.ACQ_IS_NOISE_MEASUREMENT))
         imaging = np.flatnonzero(imaging_lines(heads, parsed))
@@ -158,6 +158,18 @@ def _data(path: Path, file: h5py.File, group: str) -> h5py.Dataset:
             expected="the fields of ISMRMRD version 1",
         )
     return data
+
+
+def _read_heads(path: Path, data: h5py.Dataset) -> Heads:
+    """The headers of all acquisitions, read with their samples block by block.
+
+    HDF5 reads the samples anyhow, and never frees them when asked for the headers alone.
+    """
+    with damage_named(path, "data"):
+        blocks = [
+            data[start : start + _BLOCK]["head"].copy() for start in range(0, len(data), _BLOCK)
+        ]
+    return np.concatenate(blocks)
 
 
 def _refuse_unreadable(path: Path, heads: Heads) -> None:

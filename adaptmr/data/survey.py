@@ -63,13 +63,14 @@ def survey(scan: Scan) -> Survey:
             if isinstance(error, NotFiniteError):
                 not_finite[index] = error.count
             continue
-        squared = kspace.abs().double().square()
-        if not squared.any():
+        if not kspace.any():
             empty_slices.append(index)
             continue
-        energy += squared.sum(0)
-        coil_energy += squared.sum((1, 2))
-        symmetric += float((kspace * _mirrored(kspace)).sum((1, 2)).abs().sum())
+        for coil, one_coil in enumerate(kspace):
+            squared = one_coil.abs().double().square()
+            energy += squared
+            coil_energy[coil] += squared.sum()
+            symmetric += float((one_coil * _mirrored(one_coil)).sum().abs())
         level = _outer_noise(kspace)
         if level is not None:
             noise.append(level)

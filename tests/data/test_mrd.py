@@ -1,5 +1,8 @@
 import dataclasses
+import math
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -531,3 +534,34 @@ def test_stack_of_written_scan_is_read_once_per_slice(tmp_path: Path) -> None:
     watched_scan = dataclasses.replace(scan, kspace=Stack(scan.kspace.shape, watched))
     mrd.write_scan(watched_scan, tmp_path / "a.mrd")
     assert ranges == [(0, 1), (1, 2), (2, 3)]
+
+
+_READ = """
+import resource, sys, torch
+from pathlib import Path
+from adaptmr.data.mrd import read_scan
+torch.set_num_threads(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+total = sum(kspace.nbytes for kspace in read_scan(Path(sys.argv[1])).kspace)
+print(total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """HDF5 once kept the samples of every line whose header was read."""
+    shape = (20, 16, 320, 186)
+    kspace = Stack(shape, lambda start, stop: torch.ones((stop - start, *shape[1:])) * 1j)
+    scan = dataclasses.replace(
+        made_scan((1, 1, *shape[2:]), target=False, header=Header()), kspace=kspace
+    )
+    mrd.write_scan(scan, tmp_path / "a.mrd")
+    result = subprocess.run(
+        [sys.executable, "-c", _READ, str(tmp_path / "a.mrd")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    total, extra = map(int, result.stdout.split())
+    assert total == math.prod(shape) * 8
+    assert extra < total / 2

@@ -72,7 +72,7 @@ def test_second_version_and_a_last_axis_of_one(tmp_path: Path) -> None:
 
 
 def test_real_images(shared_data: Path) -> None:
-    for name in ("brains/sub-01_ses-1_T1w.nii.gz", "anatomy/labels_01.nii.gz"):
+    for name in ("brains/sub-01_ses-1_T1w.nii.gz", "anatomy/head_labels.nii.gz"):
         path = shared_data / name
         image = read_image(path)
         np.testing.assert_array_equal(image.data, nibabel.load(path).get_fdata())
