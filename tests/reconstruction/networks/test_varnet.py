@@ -131,6 +131,22 @@ def test_points_with_given_maps_equal_fastmris_cascades(
     assert relative(got, expected) < 1e-12
 
 
+def test_gradients_by_the_measured_kspace_equal_fastmri_also_outside_the_mask() -> None:
+    theirs = fastmri_varnet(3, 4, 2)
+    mask = line_mask(27, 5)
+    measured = mask.apply(complex_normal((2, 3, 24, 27), 5))
+    ours = measured.clone().requires_grad_()
+    ours_from(theirs).from_measured(ours, mask).square().sum().backward()
+    masked = torch.view_as_real(measured).clone().requires_grad_()
+    columns = mask.tensor()[None, None, ..., None].expand(2, 1, 1, -1, 1)
+    theirs(masked, columns, num_low_frequencies=5).square().sum().backward()
+    assert ours.grad is not None
+    assert masked.grad is not None
+    assert relative(ours.grad, torch.view_as_complex(masked.grad)) < 1e-9
+    outside = ours.grad[..., ~mask.tensor()[0]]
+    assert bool((outside != 0).all())
+
+
 def test_gradients_equal_fastmri() -> None:
     theirs = fastmri_varnet(4, 4, 2)
     ours = ours_from(theirs)
