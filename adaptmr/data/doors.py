@@ -111,7 +111,7 @@ def _identify_hdf5(path: Path) -> Format:
         try:
             names = set(file)
             groups = [member for member in file.values() if isinstance(member, h5py.Group)]
-            if "kspace" in names:
+            if names & {"kspace", "ismrmrd_header"}:  # the latter without the former is told
                 return Format.FASTMRI
             if any("xml" in group and "data" in group for group in groups):
                 return Format.MRD
