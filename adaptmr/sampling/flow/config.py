@@ -39,8 +39,9 @@ class FlowConfig(BaseModel):
     noise: Annotated[float, Field(ge=0)] = 0.01
     """Largest standard deviation of the noise added in training, in units of the images."""
     spectral_harmonics: NonNegativeInt | None = 2
-    """Angular harmonics of the spectrum predicted from the low-frequency image, by which the
-    residual is whitened before all else; without a number it is not whitened."""
+    """Angular harmonics of the spectrum predicted from the low-frequency image. The residual is
+    whitened by it, and by predicted means and deviations of the pixels, before all else; without a
+    number it is not, as published."""
     features: PositiveInt = 32
     """Channels of the conditioner."""
     growth: PositiveInt = 16

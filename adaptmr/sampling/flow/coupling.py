@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from adaptmr.sampling.flow.layers import ActNorm, UnsetConv2d, ZeroConv, bounded_shift
+from adaptmr.sampling.flow.layers import ActNorm, UnsetConv2d, ZeroConv, usual
 from adaptmr.sampling.flow.spline import inverse_spline, spline
 
 
@@ -70,25 +70,27 @@ class SplineCoupling(nn.Module):
         x, total = self._transform(x, self.by_features(features))
         first, second = x.chunk(2, dim=1)
         if self.by_noise is not None:
-            second, volume = self._transform(second, self.by_noise(torch.cat([first, noise], 1)))
+            second, volume = self._transform(
+                second, self.by_noise(torch.cat([usual(first), noise], 1))
+            )
             total = total + volume
-        parameters = self.by_self(torch.cat([first, features], 1))
+        parameters = self.by_self(torch.cat([usual(first), features], 1))
         second, volume = self._transform(second, parameters)
         return torch.cat([first, second], 1), total + volume
 
     def inverse(self, y: Tensor, features: Tensor, noise: Tensor) -> Tensor:
         """Undo `forward`; arguments as there."""
         first, second = y.chunk(2, dim=1)
-        second = self._restore(second, self.by_self(torch.cat([first, features], 1)))
+        second = self._restore(second, self.by_self(torch.cat([usual(first), features], 1)))
         if self.by_noise is not None:
-            second = self._restore(second, self.by_noise(torch.cat([first, noise], 1)))
+            second = self._restore(second, self.by_noise(torch.cat([usual(first), noise], 1)))
         return self._restore(torch.cat([first, second], 1), self.by_features(features))
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         a, b, c, shift = parameters.chunk(4, dim=1)
         y, log_slope = spline(x / self.box, (a, b, c))
-        return y * self.box + bounded_shift(shift), log_slope.sum((1, 2, 3))
+        return y * self.box + usual(shift), log_slope.sum((1, 2, 3))
 
     def _restore(self, y: Tensor, parameters: Tensor) -> Tensor:
         a, b, c, shift = parameters.chunk(4, dim=1)
-        return inverse_spline((y - bounded_shift(shift)) / self.box, (a, b, c)) * self.box
+        return inverse_spline((y - usual(shift)) / self.box, (a, b, c)) * self.box

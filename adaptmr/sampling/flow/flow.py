@@ -18,7 +18,7 @@ from adaptmr.sampling.flow.conditioner import Conditioner
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.layers import fitting
 from adaptmr.sampling.flow.multiscale import MultiscaleFlow
-from adaptmr.sampling.flow.whitening import Whitening, filtered
+from adaptmr.sampling.flow.whitening import Standard, Standardising
 from adaptmr.sampling.low_frequency import LowFrequency
 from adaptmr.sampling.pairs import Pairs
 
@@ -30,13 +30,13 @@ _IMAGES_TO_FIT = 64
 class SuperResolutionFlow(nn.Module):
     """Posterior sampler that models full image minus low-frequency image.
 
-    The residual is whitened by the spectrum that the low-frequency image lets expect, and becomes
-    the top left of a canvas whose sides are multiples of ``2**levels``. What the canvas has more
-    is filled with standard normal noise e, and the flow f maps the whole canvas to latents z of
-    its size. Since e is independent of the image x, ``log p(x) >= E_e[log p(x, e) - log p(e)]``
-    (Huang et al. 2020, augmented flows, arXiv:2002.07101): what padding adds to the likelihood is
-    subtracted, the bits per dimension count the pixels of the image alone and are an upper bound,
-    exact where nothing is padded. A sample is the top left of ``f^-1(z)``.
+    The residual is whitened by what the low-frequency image lets expect, and becomes the top left
+    of a canvas whose sides are multiples of ``2**levels``. What the canvas has more is filled with
+    standard normal noise e, and the flow f maps the whole canvas to latents z of its size. Since e
+    is independent of the image x, ``log p(x) >= E_e[log p(x, e) - log p(e)]`` (Huang et al. 2020,
+    augmented flows, arXiv:2002.07101): what padding adds to the likelihood is subtracted, the bits
+    per dimension count the pixels of the image alone and are an upper bound, exact where nothing
+    is padded. A sample is the top left of ``f^-1(z)``.
 
     With its first weights f is the identity.
 
@@ -63,8 +63,10 @@ class SuperResolutionFlow(nn.Module):
         factors = [2 ** (index + 1) for index in range(config.levels)]
         sizes = [(-(-matrix[0] // factor), -(-matrix[1] // factor)) for factor in factors]
         self.conditioner = Conditioner(config, matrix, block, sizes)
-        self.whitening = (
-            Whitening(matrix, 2 * config.features, config.spectral_harmonics)
+        self.standardising = (
+            Standardising(
+                matrix, self.conditioner.channels, 2 * config.features, config.spectral_harmonics
+            )
             if config.spectral_harmonics is not None
             else None
         )
@@ -88,13 +90,13 @@ class SuperResolutionFlow(nn.Module):
             Latents (batch, canvas rows, canvas columns), and the log-determinant (batch,).
         """
         levels, whole = self.conditioner(low, disturbance)
-        deviation = self._deviation(whole, noise)
-        white = filtered(residual, 1 / deviation)
+        standard = self._standard(levels[0], whole, noise)
+        white = standard.whiten(residual)
         below, right = self.canvas[0] - self.matrix[0], self.canvas[1] - self.matrix[1]
         inside = functional.pad(torch.ones_like(white), (0, right, 0, below)) > 0
         canvas = torch.where(inside, functional.pad(white, (0, right, 0, below)), margin)
         latents, volume = self.flow(canvas, self._padded(levels), noise)
-        return latents, volume - deviation.log().sum((1, 2))
+        return latents, volume + standard.volume
 
     def decode(self, latents: Tensor, low: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `encode` without disturbance.
@@ -114,8 +116,9 @@ class SuperResolutionFlow(nn.Module):
         repeated = [features.repeat(times, 1, 1, 1) for features in self._padded(levels)]
         canvas = self.flow.inverse(latents, repeated, noise.repeat(times))
         white = canvas[:, : self.matrix[0], : self.matrix[1]]
-        deviation = self._deviation(whole, noise).repeat(times, 1, 1)
-        return filtered(white, deviation), canvas
+        standard = self._standard(levels[0], whole, noise)
+        residuals = standard.colour(white.reshape(times, len(low), *self.matrix)).flatten(0, 1)
+        return residuals, canvas
 
     def bits_per_dimension(self, low: Tensor, full: Tensor, generator: torch.Generator) -> Tensor:
         """Negative log-likelihood of images, noised for training, over ln 2 and their pixels.
@@ -155,8 +158,8 @@ class SuperResolutionFlow(nn.Module):
         That is the mean spectrum of the residuals, and scale and shift of each `ActNorm`. A flow
         that was fitted before, such as one that is trained further, stays as it is.
         """
-        if self.whitening is not None and not bool(self.whitening.fitted):
-            self.whitening.fit(pairs.full - pairs.low)
+        if self.standardising is not None and not bool(self.standardising.fitted):
+            self.standardising.fit(pairs.full - pairs.low)
         chosen = torch.randperm(len(pairs), generator=generator, device=generator.device)
         some = pairs[chosen[:_IMAGES_TO_FIT].to(pairs.low.device)]
         with torch.no_grad(), fitting(self):
@@ -183,11 +186,12 @@ class SuperResolutionFlow(nn.Module):
             images.append(residual.reshape(-1, batch, *self.matrix) + low)
         return torch.cat(images).clamp_min(0).to(low_frequency.image)
 
-    def _deviation(self, whole: Tensor, noise: Tensor) -> Tensor:
-        if self.whitening is None:
-            return whole.new_ones(len(whole), *self.matrix)
-        deviation: Tensor = self.whitening.deviation(whole, noise)
-        return deviation
+    def _standard(self, features: Tensor, whole: Tensor, noise: Tensor) -> Standard:
+        if self.standardising is None:
+            one = whole.new_ones(len(whole), *self.matrix)
+            return Standard(torch.zeros_like(one), one, one)
+        standard: Standard = self.standardising(features, whole, noise)
+        return standard
 
     def _padded(self, levels: list[Tensor]) -> list[Tensor]:
         """Features of the images continued over the canvas."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 _LARGEST_LOG_DEVIATION = 3.0
-_LARGEST_SHIFT = 8.0
+_LARGEST_DEVIATIONS = 8.0
 
 
 class ActNorm(nn.Module):
@@ -158,8 +158,8 @@ class GaussianSplit(nn.Module):
         return torch.cat([kept, latent * log_deviation.exp() + mean], dim=1)
 
     def _moments(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = self.moments(kept).chunk(2, dim=1)
-        return bounded_shift(mean), bounded(raw, _LARGEST_LOG_DEVIATION)
+        mean, raw = self.moments(usual(kept)).chunk(2, dim=1)
+        return usual(mean), bounded(raw, _LARGEST_LOG_DEVIATION)
 
 
 def bounded(x: Tensor, limit: float) -> Tensor:
@@ -167,9 +167,13 @@ def bounded(x: Tensor, limit: float) -> Tensor:
     return limit * torch.tanh(x / limit)
 
 
-def bounded_shift(x: Tensor) -> Tensor:
-    """A shift in standard deviations, kept within what a residual can need."""
-    return bounded(x, _LARGEST_SHIFT)
+def usual(x: Tensor) -> Tensor:
+    """Values in standard deviations, kept within what data in training can be.
+
+    Conditions and shifts pass through here, so that an error of rounding in values far from
+    training is not amplified from layer to layer, and the inverse stays exact.
+    """
+    return bounded(x, _LARGEST_DEVIATIONS)
 
 
 def squeeze(x: Tensor) -> Tensor:

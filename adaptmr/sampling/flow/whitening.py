@@ -1,62 +1,104 @@
-"""Whitening of the residual by its expected power spectrum, given the low-frequency image."""
+"""Whitening of the residual by what the low-frequency image lets expect of it."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from adaptmr.kernels.fourier import fourier, inverse_fourier
-from adaptmr.sampling.flow.layers import ZeroLinear, bounded
+from adaptmr.sampling.flow.layers import ZeroConv, ZeroLinear, bounded
 
 _FLOOR = 1e-6
 _RADII = 4
 _LARGEST_LOG_RATIO = 3.0
 
 
-class Whitening(nn.Module):
-    """Divides each frequency by its expected deviation: circulant, exactly invertible.
+class Standardising(nn.Module):
+    """Residual to what is nearly white: mean and deviation of pixels, then of frequencies.
 
-    The expected power at frequency k is ``P(k) exp(sum_b c_b B_b(k)) + sigma**2``: the mean over
-    the training residuals, times a smooth factor whose coefficients c follow from the image, plus
-    the noise that training adds. The B are Chebyshev polynomials of the radius times even angular
-    harmonics, so that the filter is real and symmetric.
+    ``z = F^-1 [F ((r - m) / d) / D]``, with m and d (pixels) and D (frequencies) given by the
+    features of the low-frequency image. ``D(k)**2 = P(k) exp(sum_b c_b B_b(k)) + sigma**2``: P is
+    the mean power of the training residuals at first and then learned, c follows from the image,
+    sigma is the noise that training adds. The B are Chebyshev polynomials of the radius times
+    even angular harmonics, so that the filter is real and symmetric. Exactly invertible; with its
+    first weights and P = 1 the identity.
 
     Args:
         matrix: (rows, columns) of the images.
-        features: length of the description of an image.
-        harmonics: highest even angular harmonic is twice this.
+        features: channels of the features at half the resolution.
+        whole: length of the description of an image.
+        harmonics: the highest even angular harmonic is twice this.
     """
 
-    power: Tensor
     basis: Tensor
     fitted: Tensor
 
-    def __init__(self, matrix: tuple[int, int], features: int, harmonics: int) -> None:
+    def __init__(self, matrix: tuple[int, int], features: int, whole: int, harmonics: int) -> None:
         super().__init__()
         basis = spectral_basis(matrix, harmonics)
-        self.register_buffer("power", torch.ones(matrix))
+        self.matrix = matrix
+        self.log_power = nn.Parameter(torch.zeros(matrix))
         self.register_buffer("basis", basis, persistent=False)
         self.register_buffer("fitted", torch.tensor(False))
-        self.coefficients = ZeroLinear(features, len(basis))
+        self.coefficients = ZeroLinear(whole, len(basis))
+        self.moments = ZeroConv(features, 8)
 
     def fit(self, residuals: Tensor) -> None:
         """Take P from residuals (slices, rows, columns); it stays 1 where all of them are zero."""
-        power = torch.zeros_like(self.power, dtype=torch.float64)
+        power = torch.zeros_like(self.log_power, dtype=torch.float64)
         for residual in residuals:
-            power += fourier(residual.to(self.power)).abs().square()
-        power = _symmetric(power / len(residuals))
+            power += fourier(residual.to(self.log_power)).abs().square()
         if power.any():
-            self.power.copy_(power.clamp_min(_FLOOR * power.mean()))
+            power = power / len(residuals)
+            with torch.no_grad():
+                self.log_power.copy_(power.clamp_min(_FLOOR * power.mean()).log())
         self.fitted.fill_(True)
 
-    def deviation(self, whole: Tensor, noise: Tensor) -> Tensor:
-        """Expected deviation of each frequency, (batch, rows, columns).
+    def forward(self, features: Tensor, whole: Tensor, noise: Tensor) -> "Standard":
+        """What the images let expect.
 
         Args:
-            whole: (batch, features) description of the images.
+            features: (batch, features, rows / 2, columns / 2), rounded up.
+            whole: (batch, whole) description of the images.
             noise: (batch,) standard deviation of the noise.
         """
+        moments = nn.functional.pixel_shuffle(self.moments(features), 2)
+        mean, log_deviation = moments[:, :, : self.matrix[0], : self.matrix[1]].unbind(1)
         exponent = torch.einsum("bi,irc->brc", self.coefficients(whole), self.basis)
-        exponent = bounded(exponent, _LARGEST_LOG_RATIO)
-        return (self.power * exponent.exp() + noise.square()[:, None, None]).sqrt()
+        exponent = _symmetric(self.log_power) + bounded(exponent, _LARGEST_LOG_RATIO)
+        return Standard(
+            mean,
+            bounded(log_deviation, _LARGEST_LOG_RATIO).exp(),
+            (exponent.exp() + noise.square()[:, None, None]).sqrt(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """Expected residuals of a batch, each (batch, rows, columns).
+
+    Attributes:
+        mean: of each pixel.
+        deviation: of each pixel, relative.
+        spectrum: deviation of each frequency.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    spectrum: Tensor
+
+    @property
+    def volume(self) -> Tensor:
+        """Log-determinant (batch,) of `whiten`."""
+        return -(self.deviation.log() + self.spectrum.log()).sum((1, 2))
+
+    def whiten(self, residual: Tensor) -> Tensor:
+        """Residuals (batch, rows, columns) to what is nearly standard normal."""
+        return filtered((residual - self.mean) / self.deviation, 1 / self.spectrum)
+
+    def colour(self, white: Tensor) -> Tensor:
+        """Undo `whiten`; (times, batch, rows, columns) or (batch, rows, columns)."""
+        return filtered(white, self.spectrum) * self.deviation + self.mean
 
 
 def filtered(image: Tensor, gain: Tensor) -> Tensor:

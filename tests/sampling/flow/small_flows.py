@@ -4,6 +4,7 @@ import torch
 
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
+from adaptmr.sampling.flow.layers import fitting
 
 SMALL = FlowConfig(
     levels=2,
@@ -30,15 +31,19 @@ def perturbed(
     seed: int = 0,
     by: float = 0.1,
 ) -> SuperResolutionFlow:
-    """A flow whose weights are all moved at random."""
+    """A flow whose weights are all moved at random, fitted to noise."""
     flow = SuperResolutionFlow(config, matrix, block, seed).to(dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in flow.parameters():
-            weight += by * torch.randn(weight.shape, generator=generator, dtype=dtype)
-    if flow.whitening is not None:
+        for name, weight in flow.named_parameters():
+            # Means and deviations of the residuals keep to the size of the residuals.
+            size = 0.1 * by if "moments" in name else by
+            weight += size * torch.randn(weight.shape, generator=generator, dtype=dtype)
+    if flow.standardising is not None:
         noise = torch.randn(4, *matrix, generator=generator, dtype=dtype)
-        flow.whitening.fit(0.1 * noise.cumsum(-1))
+        flow.standardising.fit(0.1 * noise.cumsum(-1))
+    with torch.no_grad(), fitting(flow):
+        flow.encode(*data(flow, 8, seed + 100))
     return flow.eval()
 
 

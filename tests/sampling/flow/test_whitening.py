@@ -1,4 +1,4 @@
-"""Whitening by the expected spectrum."""
+"""Whitening by what a low-frequency image lets expect."""
 
 import hypothesis.strategies as st
 import pytest
@@ -6,20 +6,40 @@ import torch
 from hypothesis import given, settings
 
 from adaptmr.kernels.fourier import fourier
-from adaptmr.sampling.flow.whitening import Whitening, filtered, spectral_basis
+from adaptmr.sampling.flow.whitening import Standardising, spectral_basis
 
 quick = settings(max_examples=25, deadline=None)
 sizes = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 
-def fitted(matrix: tuple[int, int], seed: int = 0) -> tuple[Whitening, torch.Tensor]:
-    """A whitening of correlated noise, and that noise."""
+def fitted(matrix: tuple[int, int], seed: int = 0) -> tuple[Standardising, torch.Tensor]:
+    """A standardising of correlated noise, and that noise."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(400, *matrix, generator=generator, dtype=torch.float64)
     noise = noise + 0.9 * noise.roll(1, -1) + 0.5 * noise.roll((1, 1), (-2, -1))
-    whitening = Whitening(matrix, 3, 2).double()
-    whitening.fit(noise)
-    return whitening, noise
+    standardising = Standardising(matrix, 2, 3, 2).double()
+    standardising.fit(noise)
+    return standardising, noise
+
+
+def perturb(standardising: Standardising) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in standardising.parameters():
+            weight += 0.2 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+
+
+def conditions(matrix: tuple[int, int], batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    half = [-(-size // 2) for size in matrix]
+    return (
+        torch.randn(batch, 2, *half, generator=generator, dtype=torch.float64),
+        torch.randn(batch, 3, generator=generator, dtype=torch.float64),
+    )
+
+
+def noise_levels(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 @quick
@@ -36,63 +56,73 @@ def test_basis_gives_real_filters(matrix: tuple[int, int], harmonics: int) -> No
 
 @quick
 @given(matrix=sizes, seed=st.integers(0, 100))
-def test_filter_is_inverted_with_the_volume_of_its_gain(matrix: tuple[int, int], seed: int) -> None:
-    whitening, noise = fitted(matrix, seed)
+def test_colour_undoes_whiten_and_the_volume_is_that_of_the_jacobian(
+    matrix: tuple[int, int], seed: int
+) -> None:
+    standardising, noise = fitted(matrix, seed)
+    perturb(standardising)
     with torch.no_grad():
-        whitening.coefficients.bias += torch.linspace(-0.3, 0.4, 20, dtype=torch.float64)
-        whole = torch.zeros(1, 3, dtype=torch.float64)
-        deviation = whitening.deviation(whole, torch.tensor([0.2], dtype=torch.float64))[0]
-    white = filtered(noise[0], 1 / deviation)
-    torch.testing.assert_close(filtered(white, deviation), noise[0], atol=1e-9, rtol=0)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda image: filtered(image.reshape(matrix), 1 / deviation).flatten(), noise[0].flatten()
-    )
-    torch.testing.assert_close(
-        torch.linalg.slogdet(jacobian).logabsdet, -deviation.log().sum(), atol=1e-6, rtol=1e-6
-    )
+        standard = standardising(*conditions(matrix, 2), noise_levels(0.2, 0.0))
+    residual = noise[:2]
+    white = standard.whiten(residual)
+    torch.testing.assert_close(standard.colour(white), residual, atol=1e-9, rtol=0)
+    twice = standard.colour(torch.stack([white, white]))
+    torch.testing.assert_close(twice[1], residual, atol=1e-9, rtol=0)
+    jacobian = torch.autograd.functional.jacobian(standard.whiten, residual)
+    for index in range(2):
+        own = jacobian[index, :, :, index].reshape(residual[0].numel(), -1)
+        torch.testing.assert_close(
+            standard.volume[index], torch.linalg.slogdet(own).logabsdet, atol=1e-6, rtol=1e-6
+        )
+
+
+def test_first_weights_are_the_identity() -> None:
+    standard = Standardising((5, 6), 2, 3, 1).double()(*conditions((5, 6), 2), noise_levels(0, 0))
+    image = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(standard.whiten(image), image)
+    assert not bool(standard.volume.any())
 
 
 def test_whitened_noise_is_white() -> None:
-    whitening, noise = fitted((7, 8))
-    nothing = torch.zeros(1, dtype=torch.float64)
+    standardising, noise = fitted((7, 8))
     with torch.no_grad():
-        deviation = whitening.deviation(torch.zeros(1, 3, dtype=torch.float64), nothing)
-    power = fourier(filtered(noise, 1 / deviation)).abs().square().mean(0)
+        standard = standardising(*conditions((7, 8), 400), torch.zeros(400, dtype=torch.float64))
+    power = fourier(standard.whiten(noise)).abs().square().mean(0)
     torch.testing.assert_close(power, torch.ones_like(power), atol=1e-6, rtol=0)
 
 
 def test_added_noise_adds_to_the_power() -> None:
-    whitening, _ = fitted((6, 5))
-    whole = torch.zeros(2, 3, dtype=torch.float64)
+    standardising, _ = fitted((6, 5))
     with torch.no_grad():
-        deviation = whitening.deviation(whole, torch.tensor([0.0, 0.7], dtype=torch.float64))
-    torch.testing.assert_close(
-        deviation[1].square() - deviation[0].square(), torch.full((6, 5), 0.49).double()
-    )
+        spectrum = standardising(*conditions((6, 5), 2), noise_levels(0.0, 0.7)).spectrum
+    added = spectrum[1].square() - spectrum[0].square()
+    torch.testing.assert_close(added, torch.full_like(added, 0.49))
 
 
-def test_spectrum_follows_the_image() -> None:
-    whitening, _ = fitted((6, 6))
+def test_all_three_follow_the_image() -> None:
+    standardising, _ = fitted((6, 6))
+    perturb(standardising)
     with torch.no_grad():
-        whitening.coefficients.weight += 0.3
-        whole = torch.tensor([[0.0, 0.0, 0.0], [1.0, -0.2, 0.5]], dtype=torch.float64)
-        deviation = whitening.deviation(whole, torch.zeros(2, dtype=torch.float64))
-    assert float((deviation[1] / deviation[0]).log().abs().max()) > 0.1
+        standard = standardising(*conditions((6, 6), 2), noise_levels(0, 0))
+    for values in (standard.mean, standard.deviation, standard.spectrum):
+        assert float((values[1] - values[0]).abs().max()) > 0.05
 
 
 @pytest.mark.parametrize("scale", [1e6, -1e6])
-def test_spectrum_stays_bounded_far_from_training(scale: float) -> None:
-    whitening, _ = fitted((6, 6))
+def test_deviations_stay_bounded_far_from_training(scale: float) -> None:
+    standardising, _ = fitted((6, 6))
+    perturb(standardising)
+    features, whole = conditions((6, 6), 1)
     with torch.no_grad():
-        whitening.coefficients.weight += 1.0
-        near, far = (
-            whitening.deviation(torch.full((1, 3), by).double(), torch.zeros(1).double())
-            for by in (0.0, scale)
-        )
-    assert float((far / near).log().abs().max()) <= 1.5 + 1e-9
+        near = standardising(0 * features, 0 * whole, noise_levels(0))
+        far = standardising(scale * features, scale * whole, noise_levels(0))
+    for name in ("deviation", "spectrum"):
+        ratio = (getattr(far, name) / getattr(near, name)).log().abs().max()
+        assert float(ratio) < 6.5
 
 
 def test_residuals_that_are_zero_leave_the_identity() -> None:
-    whitening = Whitening((4, 5), 3, 1)
-    whitening.fit(torch.zeros(3, 4, 5))
-    assert torch.equal(whitening.power, torch.ones(4, 5))
+    standardising = Standardising((4, 5), 2, 3, 1)
+    standardising.fit(torch.zeros(3, 4, 5))
+    assert bool(standardising.fitted)
+    assert not bool(standardising.log_power.any())
