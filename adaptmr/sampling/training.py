@@ -25,6 +25,7 @@ _FREE = {"accelerator"}
 _ADVICE = (
     "does not have many workers",
     "exists and is not empty",
+    "Trying to infer",
     r"isinstance\(treespec, LeafSpec\)",  # of Lightning's own code
 )
 

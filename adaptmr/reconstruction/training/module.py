@@ -3,13 +3,11 @@
 Lightning is slow to import, so this module is imported only when a training starts.
 """
 
-import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -162,20 +160,3 @@ class ReconstructionData(LightningDataModule):
 
     def _loader(self, plans: Sequence[Plan]) -> DataLoader[Batch]:
         return DataLoader(Batches(plans), batch_size=None, num_workers=self.config.workers)
-
-
-class EpochLines(Callback):
-    """One line per epoch on standard error, for logs."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        """Write the line."""
-        if trainer.is_global_zero:
-            values = ", ".join(
-                f"{name.replace('_', ' ')} {float(value):.4f}"
-                for name, value in trainer.callback_metrics.items()
-            )
-            count = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-            sys.stderr.write(f"epoch {count}: {values}, {time.monotonic() - self.start:.0f} s\n")

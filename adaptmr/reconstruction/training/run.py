@@ -1,14 +1,11 @@
 """One training from configuration to exported network."""
 
 import json
-import logging
 import os
 import platform
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,19 +20,13 @@ from adaptmr.reconstruction.training.data import (
     split_by_subject,
     subject_of,
 )
+from adaptmr.sampling.training import quiet
 
 if TYPE_CHECKING:
     from adaptmr.reconstruction.training.module import ReconstructionTraining
 
 _STATE = "last.ckpt"
 _IDENTITY = "identity.json"
-# Warnings of Lightning that no user can act on.
-_ADVICE = (
-    "does not have many workers",
-    "exists and is not empty",
-    "Trying to infer",
-    r"isinstance\(treespec, LeafSpec\)",  # of Lightning's own code
-)
 # What may differ between a run and its continuation, because it does not change what is learned.
 _FREE = {"epochs", "accelerator", "devices", "workers"}
 
@@ -119,7 +110,7 @@ def run_training(
 
     from adaptmr.reconstruction.training.module import ReconstructionData
 
-    with _quiet():
+    with quiet():
         trainer = _trainer(config, run, validate=bool(validation))
         trainer.fit(
             module,
@@ -180,7 +171,7 @@ def _trainer(config: TrainConfig, run: Path, *, validate: bool) -> Any:
     from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    from adaptmr.reconstruction.training.module import EpochLines
+    from adaptmr.sampling.training_module import EpochLines
 
     progress = (
         RichProgressBar(console_kwargs={"stderr": True}) if sys.stderr.isatty() else EpochLines()
@@ -202,21 +193,6 @@ def _trainer(config: TrainConfig, run: Path, *, validate: bool) -> Any:
         logger=[CSVLogger(run, "logs"), TensorBoardLogger(run, "tensorboard")],
         log_every_n_steps=1,
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning without its advice; what goes wrong is still told."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in _ADVICE:
-                warnings.filterwarnings("ignore", f".*{message}")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _versions() -> dict[str, str]:
