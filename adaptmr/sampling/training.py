@@ -33,6 +33,11 @@ _ADVICE = (
 class TrainableSampler(Protocol):
     """What `fit` trains: an ``nn.Module`` with a loss that uses only the generator it is given."""
 
+    @property
+    def config(self) -> BaseModel:
+        """Its architecture: a stopped training of another one is not continued."""
+        ...
+
     def loss(self, low: Tensor, full: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of a batch of low-frequency and full images, each (batch, rows, columns)."""
         ...
@@ -147,12 +152,11 @@ def quiet() -> Iterator[None]:
 def _identity(
     sampler: TrainableSampler, training: Pairs, validation: Pairs | None, config: SamplerTraining
 ) -> dict[str, Any]:
-    shapes = {name: list(value.shape) for name, value in sampler.state_dict().items()}
     return {
         "config": config.model_dump(mode="json", exclude=_FREE),
         "training": training.fingerprint,
         "validation": None if validation is None else validation.fingerprint,
-        "sampler": shapes,
+        "sampler": sampler.config.model_dump(mode="json"),
     }
 
 

@@ -26,8 +26,8 @@ def flow() -> SuperResolutionFlow:
     with torch.no_grad():
         for weight in flow.parameters():
             weight += 0.05 * torch.randn(weight.shape, generator=generator)
-    assert flow.whitening is not None
-    flow.whitening.fit(torch.randn(5, *MATRIX, generator=generator))
+    assert flow.standardising is not None
+    flow.standardising.fit(torch.randn(5, *MATRIX, generator=generator))
     return flow
 
 

@@ -129,6 +129,9 @@ def test_another_training_does_not_continue_a_stopped_one(
     ):
         with pytest.raises(UsageError, match=field):
             fit(flow(), pairs, None, config, run)
+    noisier = SuperResolutionFlow(CONFIG.model_copy(update={"noise": 0.02}), MATRIX, BLOCK)
+    with pytest.raises(UsageError, match="sampler"):
+        fit(noisier, discs(20, 0), None, TRAINING, run)
     record = fit(flow(), discs(20, 0), None, faster, run, resume=False)
     assert len(record.curve) == TRAINING.epochs
 
@@ -141,6 +144,7 @@ def test_any_module_with_a_loss_is_trained(tmp_path: Path) -> None:
             super().__init__()
             self.gain = nn.Parameter(torch.ones(()))
             self.prepared: list[int] = []
+            self.config = CONFIG
 
         def loss(
             self, low: torch.Tensor, full: torch.Tensor, generator: torch.Generator
