@@ -89,7 +89,8 @@ def settings(data: Path, steps: int, seed: int) -> dict[str, Any]:
     """What all trainings have in common."""
     subjects = len(list(data.glob("*.h5")))
     validation = 0.2
-    batches = (subjects - max(1, round(validation * subjects))) * math.ceil(SLICES / BATCH)
+    trained_on = subjects - max(1, round(validation * subjects))
+    batches = math.ceil(trained_on * SLICES / BATCH)
     epochs = max(1, round(steps / batches))
     return {
         "data": data,
@@ -293,7 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of brain volumes")
     parser.add_argument("--size", type=int, default=64, help="rows and columns")
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of each training")
+    parser.add_argument("--steps", type=int, default=460, help="optimiser steps of each training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     parser.add_argument("--out", type=Path, help="folder for pictures of the masks")

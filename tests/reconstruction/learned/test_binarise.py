@@ -193,3 +193,21 @@ def test_draws_follow_their_generator_alone() -> None:
     assert not torch.equal(first, draw(probabilities, frame, generator(4)))
     assert not torch.equal(first[0], first[1])
     torch.set_rng_state(before)
+
+
+@pytest.mark.parametrize("acceleration", range(2, 21))
+@pytest.mark.parametrize(
+    ("matrix", "block", "padding"),
+    [((16, 64), (2,), None), ((16, 65), (1,), (3, 63)), ((32, 33), (5, 6), None)],
+)
+def test_every_acceleration_from_2_to_20_is_met_exactly(
+    matrix: tuple[int, int],
+    block: tuple[int, ...],
+    padding: tuple[int, int] | None,
+    acceleration: int,
+) -> None:
+    frame = Frame.of(matrix, block, acceleration, padding)
+    budget = round(matrix[0] ** (len(block) - 1) * (60 if padding else matrix[1]) / acceleration)
+    probabilities = to_budget(uniform((1, *frame.encoded.shape), acceleration), frame)
+    (mask,) = most_probable(probabilities, frame, [{}])
+    assert int(draw(probabilities, frame, generator(acceleration)).sum()) == mask.budget == budget
