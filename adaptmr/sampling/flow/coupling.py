@@ -10,26 +10,48 @@ from adaptmr.sampling.flow.spline import inverse_spline, spline
 class ParameterNetwork(nn.Module):
     """Three convolutions that end in zeros: four spline parameters for each channel.
 
+    The first convolution is the sum of one of the features and one of the flow's own channels:
+    when many samples of one image are drawn, the first is needed once.
+
     Args:
-        in_channels: channels of the condition.
+        features: channels of the features.
+        own: channels of the flow that are a condition too; may be 0.
         channels: channels to be transformed.
         width: hidden channels.
     """
 
-    def __init__(self, in_channels: int, channels: int, width: int) -> None:
+    def __init__(self, features: int, own: int, channels: int, width: int) -> None:
         super().__init__()
-        self.first = UnsetConv2d(in_channels, width, 3, padding=1, bias=False)
+        self.of_features = UnsetConv2d(features, width, 3, padding=1, bias=False)
+        self.of_own = UnsetConv2d(own, width, 3, padding=1, bias=False) if own else None
         self.first_norm = ActNorm(width)
         self.second = UnsetConv2d(width, width, 1, bias=False)
         self.second_norm = ActNorm(width)
         self.last = ZeroConv(width, 4 * channels)
 
-    def forward(self, condition: Tensor) -> Tensor:
-        """(batch, in_channels, rows, columns) to (batch, 4 * channels, rows, columns)."""
-        hidden, _ = self.first_norm(self.first(condition))
+    def forward(self, features: Tensor, own: Tensor | None = None) -> Tensor:
+        """Spline parameters.
+
+        Args:
+            features: (images, features, rows, columns).
+            own: (samples, own, rows, columns); the samples are a multiple of the images.
+
+        Returns:
+            (samples, 4 * channels, rows, columns), or of the images where there is no ``own``.
+        """
+        hidden = self.of_features(features)
+        if self.of_own is not None and own is not None:
+            hidden = repeated(hidden, len(own)) + self.of_own(usual(own))
+        hidden, _ = self.first_norm(hidden)
         hidden, _ = self.second_norm(self.second(torch.relu(hidden)))
         parameters: Tensor = self.last(torch.relu(hidden))
         return parameters
+
+
+def repeated(x: Tensor, samples: int) -> Tensor:
+    """(images, ...) again and again until there are as many as samples."""
+    times = samples // len(x)
+    return x if times == 1 else x.repeat(times, *[1] * (x.ndim - 1))
 
 
 class SplineCoupling(nn.Module):
@@ -52,39 +74,37 @@ class SplineCoupling(nn.Module):
         super().__init__()
         half = channels // 2
         self.box = box
-        self.by_features = ParameterNetwork(features, channels, width)
-        self.by_noise = ParameterNetwork(half + 1, half, width) if noise_conditional else None
-        self.by_self = ParameterNetwork(half + features, half, width)
+        self.by_features = ParameterNetwork(features, 0, channels, width)
+        self.by_noise = ParameterNetwork(1, half, half, width) if noise_conditional else None
+        self.by_self = ParameterNetwork(features, half, half, width)
 
     def forward(self, x: Tensor, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Transform.
 
         Args:
-            x: (batch, channels, rows, columns).
-            features: (batch, features, rows, columns).
-            noise: (batch, 1, rows, columns) standard deviation of the noise in the data.
+            x: (samples, channels, rows, columns).
+            features: (images, features, rows, columns); the samples are a multiple of the images.
+            noise: (images, 1, rows, columns) standard deviation of the noise in the data.
 
         Returns:
-            The transformed channels, and the log-determinant (batch,).
+            The transformed channels, and the log-determinant (samples,).
         """
-        x, total = self._transform(x, self.by_features(features))
+        x, total = self._transform(x, repeated(self.by_features(features), len(x)))
         first, second = x.chunk(2, dim=1)
         if self.by_noise is not None:
-            second, volume = self._transform(
-                second, self.by_noise(torch.cat([usual(first), noise], 1))
-            )
+            second, volume = self._transform(second, self.by_noise(noise, first))
             total = total + volume
-        parameters = self.by_self(torch.cat([usual(first), features], 1))
-        second, volume = self._transform(second, parameters)
+        second, volume = self._transform(second, self.by_self(features, first))
         return torch.cat([first, second], 1), total + volume
 
     def inverse(self, y: Tensor, features: Tensor, noise: Tensor) -> Tensor:
         """Undo `forward`; arguments as there."""
         first, second = y.chunk(2, dim=1)
-        second = self._restore(second, self.by_self(torch.cat([usual(first), features], 1)))
+        second = self._restore(second, self.by_self(features, first))
         if self.by_noise is not None:
-            second = self._restore(second, self.by_noise(torch.cat([usual(first), noise], 1)))
-        return self._restore(torch.cat([first, second], 1), self.by_features(features))
+            second = self._restore(second, self.by_noise(noise, first))
+        parameters = repeated(self.by_features(features), len(y))
+        return self._restore(torch.cat([first, second], 1), parameters)
 
     def _transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         a, b, c, shift = parameters.chunk(4, dim=1)

@@ -113,8 +113,7 @@ class SuperResolutionFlow(nn.Module):
         """
         levels, whole = self.conditioner(low, torch.zeros_like(low))
         times = len(latents) // len(low)
-        repeated = [features.repeat(times, 1, 1, 1) for features in self._padded(levels)]
-        canvas = self.flow.inverse(latents, repeated, noise.repeat(times))
+        canvas = self.flow.inverse(latents, self._padded(levels), noise)
         white = canvas[:, : self.matrix[0], : self.matrix[1]]
         standard = self._standard(levels[0], whole, noise)
         residuals = standard.colour(white.reshape(times, len(low), *self.matrix)).flatten(0, 1)

@@ -144,7 +144,7 @@ class MultiscaleFlow(nn.Module):
         return x[:, 0], total
 
     def inverse(self, latents: Tensor, features: Sequence[Tensor], noise: Tensor) -> Tensor:
-        """Undo `forward`: latents (batch, rows, columns) to the canvas."""
+        """Undo `forward`: latents (samples, rows, columns) to canvases; some for each image."""
         levels = cast("Sequence[FlowLevel]", self.levels)
         x = latents[:, None]
         left: list[list[Tensor]] = []

@@ -59,7 +59,7 @@ def test_decode_undoes_encode(
     dtype: torch.dtype,
     tolerance: float,
 ) -> None:
-    flow = perturbed(config, matrix, block, dtype)
+    flow = perturbed(config, matrix, block, dtype, by=0.07)
     residual, margin, low, noise, disturbance = data(flow, 3)
     with torch.no_grad():
         latents, _ = flow.encode(residual, margin, low, noise, disturbance)
@@ -236,8 +236,7 @@ def test_bfloat16_conditioner_stays_near_and_the_flow_exact() -> None:
         back, _ = flow.decode(latents, low, noise)
         expected, _ = full.encode(residual, margin, low, noise, disturbance)
     torch.testing.assert_close(back, residual, atol=1e-4, rtol=0)
-    torch.testing.assert_close(latents, expected, atol=0.1, rtol=0.1)
-    assert not torch.equal(latents, expected)
+    assert 0 < float((latents - expected).abs().mean()) < 0.05
 
 
 def test_preparation_standardises_once() -> None:
