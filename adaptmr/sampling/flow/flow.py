@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from adaptmr.data.weights import initialise
 from adaptmr.errors import BadInputError
+from adaptmr.kernels.fourier import fourier
 from adaptmr.sampling.flow.conditioner import Conditioner
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.layers import fitting
@@ -25,6 +26,8 @@ from adaptmr.sampling.pairs import Pairs
 _LOG_2_PI = math.log(2 * math.pi)
 _IMAGES_AT_ONCE = 32
 _IMAGES_TO_FIT = 64
+_CALIBRATION_ROUNDS = 2
+_CALIBRATION_SAMPLES = 8
 
 
 class SuperResolutionFlow(nn.Module):
@@ -165,6 +168,44 @@ class SuperResolutionFlow(nn.Module):
             self.bits_per_dimension(some.low, some.full, generator)
 
     @torch.no_grad()
+    def calibrate(self, pairs: Pairs, generator: torch.Generator) -> None:
+        """Match the mean spectrum of the samples' variance to that of the errors, after training.
+
+        The likelihood cares for pixels and their neighbours, so that the spectrum of all pixels
+        together comes out a little wrong, the more the shorter the training. Here the power P of
+        the standardising layer is multiplied by the ratio of the mean squared error of the samples'
+        mean to the samples' mean variance, frequency by frequency, smoothed over neighbours. How
+        the variance differs between images stays as learned.
+
+        Args:
+            pairs: images, best of subjects that the flow was not trained on; some hundred are
+                enough, since the ratio is smoothed.
+            generator: of the samples.
+
+        Raises:
+            BadInputError: the flow was configured without the standardising layer.
+        """
+        if self.standardising is None:
+            raise BadInputError(
+                "a flow without whitening has no spectrum to calibrate",
+                field="spectral_harmonics",
+                got=None,
+                expected="a number",
+            )
+        for _ in range(_CALIBRATION_ROUNDS):
+            error = torch.zeros_like(self.standardising.log_power)
+            variance = torch.zeros_like(error)
+            for index in range(len(pairs)):
+                low, full = pairs.low[index].to(error), pairs.full[index].to(error)
+                samples = self._residuals(low[None], _CALIBRATION_SAMPLES, generator)[:, 0]
+                deviation, mean = torch.var_mean(fourier(samples), 0)
+                variance += deviation
+                # The mean of n samples has itself a variance, of one n-th.
+                miss = (fourier(full - low) - mean).abs().square()
+                error += miss * _CALIBRATION_SAMPLES / (_CALIBRATION_SAMPLES + 1)
+            self.standardising.multiply_power(error / variance)
+
+    @torch.no_grad()
     def sample(self, low_frequency: LowFrequency, n: int, generator: torch.Generator) -> Tensor:
         """Draw images; see `PosteriorSampler.sample`.
 
@@ -172,18 +213,22 @@ class SuperResolutionFlow(nn.Module):
         are the same.
         """
         self._check(low_frequency)
-        weight = next(self.parameters())
-        low = low_frequency.image.to(weight)
+        low = low_frequency.image.to(next(self.parameters()))
+        images = self._residuals(low, n, generator) + low
+        return images.clamp_min(0).to(low_frequency.image)
+
+    def _residuals(self, low: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """(n, batch, rows, columns) full image minus low-frequency image."""
         batch = len(low)
         latents = _draw(torch.randn, (n, batch, *self.canvas), generator, low)
         noise = low.new_zeros(batch)
         at_once = max(1, _IMAGES_AT_ONCE // batch)
-        images = []
+        residuals = []
         for start in range(0, n, at_once):
             part = self.config.temperature * latents[start : start + at_once]
             residual, _ = self.decode(part.flatten(0, 1), low, noise)
-            images.append(residual.reshape(-1, batch, *self.matrix) + low)
-        return torch.cat(images).clamp_min(0).to(low_frequency.image)
+            residuals.append(residual.reshape(-1, batch, *self.matrix))
+        return torch.cat(residuals)
 
     def _standard(self, features: Tensor, whole: Tensor, noise: Tensor) -> Standard:
         if self.standardising is None:

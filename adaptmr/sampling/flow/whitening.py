@@ -54,6 +54,14 @@ class Standardising(nn.Module):
                 self.log_power.copy_(power.clamp_min(_FLOOR * power.mean()).log())
         self.fitted.fill_(True)
 
+    def multiply_power(self, ratio: Tensor) -> None:
+        """Multiply P by a positive ratio (rows, columns), smoothed over 3 x 3 neighbours."""
+        log_ratio = bounded(ratio.clamp_min(_FLOOR).log(), _LARGEST_LOG_RATIO)
+        around = nn.functional.pad(log_ratio[None, None], (1, 1, 1, 1), mode="circular")
+        smooth = nn.functional.avg_pool2d(around, 3, stride=1)[0, 0]
+        with torch.no_grad():
+            self.log_power.add_(_symmetric(smooth))
+
     def forward(self, features: Tensor, whole: Tensor, noise: Tensor) -> "Standard":
         """What the images let expect.
 

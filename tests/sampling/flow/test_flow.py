@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from small_flows import PUBLISHED, SMALL, data, perturbed
 
 from adaptmr.errors import BadInputError
+from adaptmr.kernels.fourier import fourier
 from adaptmr.sampling.flow.config import HONG2024, FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
 from adaptmr.sampling.flow.layers import ActNorm
@@ -253,6 +254,36 @@ def test_preparation_standardises_once() -> None:
     flow.prepare(smooth_pairs((16, 16), (4, 4), 10, 1), seeded())
     for name, value in flow.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_calibration_matches_the_spectrum_of_samples_to_that_of_errors() -> None:
+    """The flow is made to expect too much at low and too little at high frequencies."""
+    flow = SuperResolutionFlow(SMALL, (16, 16), (4, 4))
+    pairs = smooth_pairs((16, 16), (4, 4), 80, 0)
+    flow.prepare(pairs, seeded())
+    assert flow.standardising is not None
+    away = (torch.arange(16) - 8).abs()
+    tilt = 0.3 * (torch.maximum(away[:, None], away[None, :]) - 4.0)
+    with torch.no_grad():
+        flow.standardising.log_power -= tilt
+    error = fourier(pairs.full - pairs.low).abs().square().mean(0)
+
+    def ratios() -> torch.Tensor:
+        known = LowFrequency(pairs.low, torch.ones(80), (4, 4), torch.zeros(80, 1, 4, 4))
+        samples = fourier(flow.sample(known, 16, seeded(3)))
+        inner, outer = tilt < 0, tilt > 0.3
+        ratio = samples.var(0).mean(0) / error
+        return torch.stack([ratio[inner].mean(), ratio[outer].mean()])
+
+    before = ratios().log().abs()
+    flow.calibrate(pairs, seeded(1))
+    assert float(ratios().log().abs().max()) < 0.5 * float(before.max())
+
+
+def test_a_flow_without_whitening_cannot_be_calibrated() -> None:
+    flow = SuperResolutionFlow(PUBLISHED, (8, 8), (2, 2))
+    with pytest.raises(BadInputError, match="without whitening"):
+        flow.calibrate(smooth_pairs((8, 8), (2, 2), 2, 0), seeded())
 
 
 def test_published_preset_has_the_published_sizes() -> None:
