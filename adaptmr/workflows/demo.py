@@ -8,7 +8,6 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from adaptmr.data.anatomy.signal import Contrast
 from adaptmr.data.doors import open_scan
 from adaptmr.data.fastmri import read_images, write_scan
 from adaptmr.data.files import complete_folder
@@ -48,14 +47,12 @@ MASKS: Final = tuple(MaskSpec(kind=MaskKind.RANDOM, acceleration=factor) for fac
 
 
 def _training_scans(seed: int) -> SimulationConfig:
-    return SimulationConfig(
-        subjects=12, seed=seed, contrasts=(Contrast.T1, Contrast.T2, Contrast.FLAIR), slices=4
-    )
+    return SimulationConfig(subjects=12, seed=seed, slices=6, coils=6)
 
 
 def _shown_scans(seed: int) -> SimulationConfig:
     # Another seed, so other subjects.
-    return SimulationConfig(subjects=3, seed=seed + 1, contrasts=(Contrast.T2,), slices=6)
+    return SimulationConfig(subjects=3, seed=seed + 1, slices=6, coils=6)
 
 
 def _volumes(config: SimulationConfig) -> int:
@@ -65,12 +62,12 @@ def _volumes(config: SimulationConfig) -> int:
 def _training(data: Path, seed: int) -> TrainConfig:
     return TrainConfig(
         data=data,
-        architecture=VarNetConfig(cascades=3, channels=16, pools=3, map_channels=8, map_pools=3),
+        architecture=VarNetConfig(cascades=4, channels=16, pools=2, map_channels=4, map_pools=2),
         masks=MASKS,
-        epochs=8,
-        batch_size=4,
+        epochs=7,
+        batch_size=1,
         learning_rate=2e-3,
-        learning_rate_step=6,
+        learning_rate_step=5,
         validation_fraction=0.0,
         seed=seed,
     )
