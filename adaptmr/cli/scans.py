@@ -1,22 +1,16 @@
-"""The command line: parse, call, print."""
+"""The commands that take or make scans and images."""
 
-import json
-import signal
-import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from adaptmr import __version__
+from adaptmr.cli.shared import Device, Json, Out, Overwrite, example, finish, for_each, print_json
 from adaptmr.data.anatomy.signal import Contrast
 from adaptmr.data.scan import Orientation
-from adaptmr.errors import AdaptMRError, BadInputError
 from adaptmr.reconstruction.methods import Method, reconstructor
 from adaptmr.reconstruction.metrics import ProtocolName
 from adaptmr.sampling.generators import MaskKind, MaskSpec
@@ -24,67 +18,10 @@ from adaptmr.sampling.generators import MaskKind, MaskSpec
 if TYPE_CHECKING:
     from adaptmr.workflows.evaluation import Evaluation
 
-Result = TypeVar("Result")
-
-app = typer.Typer(
-    name="adaptmr",
-    help="Adaptive MR acquisition, and reconstruction by networks that keep learning.",
-    epilog="Start with: [bold]adaptmr demo --out demo[/bold]",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write into.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
+commands = typer.Typer()
 
 
-def _example(command: str) -> str:
-    return f"Example: [bold]{command}[/bold]"
-
-
-def _print_json(value: BaseModel | dict[str, Any]) -> None:
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    typer.echo(json.dumps(plain, indent=2, allow_nan=False))
-
-
-def _complain(error: AdaptMRError) -> None:
-    typer.echo(f"adaptmr: {error}", err=True)
-
-
-def _for_each(
-    paths: Iterable[Path], work: Callable[[Path], Result]
-) -> tuple[list[Result], list[str]]:
-    """Work on every path; a bad one is told and passed over, the others are still done."""
-    done: list[Result] = []
-    errors: list[str] = []
-    for path in paths:
-        try:
-            done.append(work(path))
-        except BadInputError as error:
-            _complain(error)
-            errors.append(str(error))
-    return done, errors
-
-
-def _finish(errors: list[str]) -> None:
-    if errors:
-        raise typer.Exit(BadInputError.exit_code)
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.command(epilog=_example("adaptmr demo --out demo"))
+@commands.command(epilog=example("adaptmr demo --out demo"))
 def demo(
     out: Out,
     scans: Annotated[
@@ -100,7 +37,7 @@ def demo(
 
     result = run_demo(out, scans=scans or (), seed=seed, overwrite=overwrite)
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
     console = Console()
     table = Table("acceleration", "method", "SSIM", "PSNR (dB)", "NMSE", title=result.protocol)
@@ -116,7 +53,7 @@ def demo(
     typer.echo(f"The report is in {result.report}")
 
 
-@app.command(epilog=_example("adaptmr inspect scan.h5 other.cfl"))
+@commands.command(epilog=example("adaptmr inspect scan.h5 other.cfl"))
 def inspect(
     files: Annotated[list[Path], typer.Argument(help="Scans to look into.")],
     as_json: Json = False,
@@ -124,14 +61,14 @@ def inspect(
     """Say what is in each file, and what would be refused and why."""
     from adaptmr.data.inspection import inspect as inspect_file
 
-    found, errors = _for_each(files, inspect_file)
+    found, errors = for_each(files, inspect_file)
     if as_json:
-        _print_json({"files": [f.model_dump(mode="json") for f in found], "errors": errors})
+        print_json({"files": [f.model_dump(mode="json") for f in found], "errors": errors})
     else:
         for inspection in found:
             _print_inspection(inspection)
     refused = [refusal for inspection in found for refusal in inspection.refusals]
-    _finish(errors + refused)
+    finish(errors + refused)
 
 
 def _print_inspection(inspection: BaseModel) -> None:
@@ -148,7 +85,7 @@ def _print_inspection(inspection: BaseModel) -> None:
     Console().print(table)
 
 
-@app.command(epilog=_example("adaptmr convert scan.h5 scan.mrd"))
+@commands.command(epilog=example("adaptmr convert scan.h5 scan.mrd"))
 def convert(
     source: Annotated[Path, typer.Argument(help="File to read.")],
     destination: Annotated[Path, typer.Argument(help="File to write; its suffix says what.")],
@@ -160,13 +97,13 @@ def convert(
 
     convert_file(source, destination, overwrite=overwrite)
     if as_json:
-        _print_json({"source": str(source), "destination": str(destination)})
+        print_json({"source": str(source), "destination": str(destination)})
     else:
         typer.echo(f"{source} -> {destination}")
 
 
-@app.command(
-    epilog=_example(
+@commands.command(
+    epilog=example(
         "adaptmr reconstruct scans/ --method wavelet --mask vd-2d --acceleration 4 --out OUT"
     )
 )
@@ -221,7 +158,7 @@ def reconstruct(
         batch_size=batch_size,
         device=place,
     )
-    done, errors = _for_each(
+    done, errors = for_each(
         track(scan_files(paths), "reconstructing"),
         lambda path: reconstruct_file(path, out, settings, overwrite=overwrite),
     )
@@ -229,7 +166,7 @@ def reconstruct(
         name = str(method) if network is None else network.name
         report_reconstructions(report, name, done, settings, overwrite=overwrite)
     if as_json:
-        _print_json({"files": [d.model_dump(mode="json") for d in done], "errors": errors})
+        print_json({"files": [d.model_dump(mode="json") for d in done], "errors": errors})
     else:
         for reconstruction in done:
             typer.echo(
@@ -239,11 +176,11 @@ def reconstruct(
             )
             for warning in reconstruction.warnings:
                 typer.echo(f"  note: {warning}", err=True)
-    _finish(errors)
+    finish(errors)
 
 
-@app.command(
-    epilog=_example("adaptmr evaluate --predictions OUT --targets scans/ --protocol fastmri-volume")
+@commands.command(
+    epilog=example("adaptmr evaluate --predictions OUT --targets scans/ --protocol fastmri-volume")
 )
 def evaluate(
     predictions: Annotated[Path, typer.Option(help="Folder of submission files.")],
@@ -277,12 +214,12 @@ def evaluate(
         device=device,
     )
     if as_json:
-        _print_json(evaluation)
+        print_json(evaluation)
     else:
         _print_evaluation(evaluation)
     for exclusion in evaluation.excluded:
         typer.echo(f"adaptmr: excluded {exclusion.name}: {exclusion.reason}", err=True)
-    _finish([exclusion.name for exclusion in evaluation.excluded])
+    finish([exclusion.name for exclusion in evaluation.excluded])
 
 
 def _print_evaluation(evaluation: "Evaluation") -> None:
@@ -302,7 +239,9 @@ def _metrics(nmse: float | None, psnr: float | None, ssim: float | None) -> list
     return ["-" if value is None else f"{value:{shown}}" for value, shown in digits]
 
 
-@app.command(epilog=_example("adaptmr simulate --subjects 4 --seed 0 --contrast T2 --out scans"))
+@commands.command(
+    epilog=example("adaptmr simulate --subjects 4 --seed 0 --contrast T2 --out scans")
+)
 def simulate(
     out: Out,
     subjects: Annotated[int, typer.Option(help="How many subjects.")] = 4,
@@ -363,50 +302,6 @@ def simulate(
     expected = None if anatomy else subjects * len(contrasts)  # images have their own contrast
     files = list(track(scans, "simulating", expected))
     if as_json:
-        _print_json({"files": [str(file) for file in files]})
+        print_json({"files": [str(file) for file in files]})
     else:
         typer.echo(f"{len(files)} scans in {out}")
-
-
-@app.command(epilog=_example("adaptmr train examples/varnet-small.yaml --out network"))
-def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; docs/training.md explains it.")],
-    out: Out,
-    resume: Annotated[
-        bool, typer.Option(help="Continue a training that was stopped, or throw it away.")
-    ] = True,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Train a network on a folder of fully sampled scans; call again to continue."""
-    from adaptmr.reconstruction.training.config import TrainConfig
-    from adaptmr.reconstruction.training.run import train as train_network
-    from adaptmr.workflows.config import load_config
-
-    settings = load_config(config, TrainConfig)
-    folder = train_network(settings, out, overwrite=overwrite, resume=resume)
-    if as_json:
-        _print_json({"network": str(folder)})
-    else:
-        typer.echo(f"The network is in {folder}")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's shape
-    typer.echo("adaptmr: interrupted; nothing incomplete is left under a final name", err=True)
-    raise SystemExit(128 + number)
-
-
-def main() -> None:
-    """Entry point of the ``adaptmr`` command."""
-    # A scheduler's SIGTERM and Ctrl-C both unwind, so that temporary files are removed.
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        app()
-    except AdaptMRError as error:
-        _complain(error)
-        sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m adaptmr.cli``."""
+
+from adaptmr.cli import main
+
+main()
