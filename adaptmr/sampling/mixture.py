@@ -15,6 +15,7 @@ from adaptmr.kernels.fourier import fourier
 from adaptmr.sampling.factor_mixture import FactorMixture, Posterior, Prior, fit
 from adaptmr.sampling.low_frequency import LowFrequency, block_region
 from adaptmr.sampling.pairs import Pairs
+from adaptmr.sampling.posterior import check_made_for
 
 # Coordinates that hardly vary are not blown up beyond this share of the typical deviation.
 _LEAST_DEVIATION = 1e-3
@@ -92,7 +93,7 @@ class MixtureSampler(nn.Module):
         Raises:
             BadInputError: the pairs are of another matrix or block, or there are none.
         """
-        self._check(pairs.matrix, pairs.block)
+        check_made_for(self, pairs)
         if not len(pairs):
             raise BadInputError(
                 "there is no slice to fit a mixture to", field="pairs", got=0, expected="at least 1"
@@ -184,7 +185,7 @@ class MixtureSampler(nn.Module):
 
     def _observation(self, low_frequency: LowFrequency) -> tuple[Tensor, Tensor]:
         """Hartley coefficients of the block (batch, observed), once centred; and the shift."""
-        self._check(low_frequency.matrix, low_frequency.block)
+        check_made_for(self, low_frequency)
         shift = centring(low_frequency.image)
         return self._known(moved(low_frequency.image.double(), shift)), shift
 
@@ -223,20 +224,6 @@ class MixtureSampler(nn.Module):
         typical = power.mean()
         floor = _LEAST_DEVIATION**2 * typical if typical > 0 else torch.ones_like(typical)
         return torch.maximum(power, floor).sqrt()
-
-    def _check(self, matrix: tuple[int, int], block: tuple[int, int]) -> None:
-        for field, got, expected in (
-            ("matrix", matrix, self.matrix),
-            ("block", block, self.block),
-        ):
-            if tuple(got) != tuple(expected):
-                raise BadInputError(
-                    f"the sampler was made for another {field}",
-                    field=field,
-                    got=tuple(got),
-                    expected=tuple(expected),
-                    hint="Fit a sampler for this size, or crop the scan to the sampler's",
-                )
 
 
 def hartley(image: Tensor) -> Tensor:

@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from safetensors.torch import save_file
 
 from adaptmr.data.files import complete_folder
 from adaptmr.data.manifest import check_manifest, read_description, write_manifest
 from adaptmr.data.weights import assign_weights, read_weights
+from adaptmr.sampling.ensemble import EnsembleConfig, EnsembleSampler
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
+from adaptmr.sampling.mixture import MixtureConfig, MixtureSampler
 
 # A further kind of sampler is one more class and configuration here, the configuration with a
 # `kind` that tells them apart, and one more case in `build`.
-Sampler = SuperResolutionFlow
-SamplerConfig = FlowConfig
+Sampler = SuperResolutionFlow | EnsembleSampler | MixtureSampler
+SamplerConfig = Annotated[FlowConfig | EnsembleConfig | MixtureConfig, Field(discriminator="kind")]
 
 SCHEMA: Final = 1
 _DESCRIPTION = "sampler.json"
@@ -44,7 +46,11 @@ def build(
         block: (rows, columns) acquired about the centre.
         seed: seed of the first weights.
     """
-    return SuperResolutionFlow(config, matrix, block, seed)
+    if isinstance(config, FlowConfig):
+        return SuperResolutionFlow(config, matrix, block, seed)
+    if isinstance(config, EnsembleConfig):
+        return EnsembleSampler(config, matrix, block, seed)
+    return MixtureSampler(config, matrix, block)
 
 
 def save(

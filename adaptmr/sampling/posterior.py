@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from adaptmr.errors import BadInputError
 from adaptmr.sampling.low_frequency import LowFrequency
 
 
@@ -32,3 +33,37 @@ class PosteriorSampler(Protocol):
             BadInputError: the sampler was made for another matrix or block.
         """
         ...
+
+
+class Sized(Protocol):
+    """What has images of one matrix, and of these one low-frequency block."""
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """(rows, columns) of the images."""
+        ...
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """(rows, columns) acquired about the centre."""
+        ...
+
+
+def check_made_for(sampler: Sized, data: Sized) -> None:
+    """Check that a sampler was made for the matrix and the block of some data.
+
+    Raises:
+        BadInputError: it was not.
+    """
+    for field, expected, got in (
+        ("matrix", sampler.matrix, data.matrix),
+        ("block", sampler.block, data.block),
+    ):
+        if tuple(got) != tuple(expected):
+            raise BadInputError(
+                f"the sampler was trained for another {field}",
+                field=field,
+                got=tuple(got),
+                expected=tuple(expected),
+                hint="Train a sampler for this size, or crop the scan to the sampler's",
+            )

@@ -11,8 +11,11 @@ from sampling_reference import slices
 
 from adaptmr.data.manifest import MANIFEST, write_manifest
 from adaptmr.errors import BadInputError
+from adaptmr.sampling.ensemble import EnsembleConfig
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
+from adaptmr.sampling.mixture import MixtureConfig
+from adaptmr.sampling.pairs import Pairs
 from adaptmr.sampling.persistence import build, load, provenance, save
 
 CONFIG = FlowConfig(steps=2, width=4, features=4, growth=2, blocks=1, noise_steps=(0, 1))
@@ -49,6 +52,25 @@ def test_round_trip_is_bit_by_bit(flow: SuperResolutionFlow, folder: Path) -> No
     samples = [s.sample(known, 3, torch.Generator().manual_seed(2)) for s in (flow, again)]
     assert torch.equal(*samples)
     assert provenance(folder) == {"epoch": 3}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EnsembleConfig(members=2, channels=2, pools=1), MixtureConfig(components=2, factors=3)],
+)
+def test_other_samplers_come_back_bit_by_bit(
+    config: EnsembleConfig | MixtureConfig, tmp_path: Path
+) -> None:
+    sampler = build(config, MATRIX, BLOCK, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    full = torch.rand(6, *MATRIX, generator=generator)
+    sampler.prepare(Pairs(full / 2, full, BLOCK), generator)
+    save(sampler, tmp_path / "sampler", {})
+    again = load(tmp_path / "sampler")
+    assert (type(again), again.config) == (type(sampler), config)
+    known = slices(MATRIX, BLOCK, batch=2)
+    samples = [s.sample(known, 3, torch.Generator().manual_seed(2)) for s in (sampler, again)]
+    assert torch.equal(*samples)
 
 
 def test_build_follows_the_seed() -> None:

@@ -22,6 +22,7 @@ from adaptmr.sampling.flow.multiscale import MultiscaleFlow
 from adaptmr.sampling.flow.whitening import Standard, Standardising
 from adaptmr.sampling.low_frequency import LowFrequency
 from adaptmr.sampling.pairs import Pairs
+from adaptmr.sampling.posterior import check_made_for
 
 _LOG_2_PI = math.log(2 * math.pi)
 _IMAGES_AT_ONCE = 32
@@ -212,7 +213,7 @@ class SuperResolutionFlow(nn.Module):
         Latents have the standard deviation ``config.temperature``: with 0, all samples of a slice
         are the same.
         """
-        self._check(low_frequency)
+        check_made_for(self, low_frequency)
         low = low_frequency.image.to(next(self.parameters()))
         images = self._residuals(low, n, generator) + low
         return images.clamp_min(0).to(low_frequency.image)
@@ -252,19 +253,6 @@ class SuperResolutionFlow(nn.Module):
             )
             for index, features in enumerate(levels)
         ]
-
-    def _check(self, low_frequency: LowFrequency) -> None:
-        made_for = {"matrix": self.matrix, "block": self.block}
-        for field, expected in made_for.items():
-            got = getattr(low_frequency, field)
-            if tuple(got) != tuple(expected):
-                raise BadInputError(
-                    f"the sampler was trained for another {field}",
-                    field=field,
-                    got=tuple(got),
-                    expected=tuple(expected),
-                    hint="Train a sampler for this size, or crop the scan to the sampler's",
-                )
 
 
 def _draw(
