@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from adaptmr import __version__
-from adaptmr.cli import scans, training
+from adaptmr.cli import sampling, scans, training
 from adaptmr.cli.shared import complain
 from adaptmr.errors import AdaptMRError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (scans, training):
+for room in (scans, training, sampling):
     app.add_typer(room.commands)
 
 

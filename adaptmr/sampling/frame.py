@@ -1,6 +1,7 @@
 """`Frame`: what all masks of a bank share, whatever their high frequencies."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +10,15 @@ from numpy.typing import NDArray
 from adaptmr.data.positions import centred_block
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling.mask import Mask
+
+
+class Positions(StrEnum):
+    """What a mask is made of."""
+
+    LINES = "lines"
+    """Columns along the whole readout."""
+    POINTS = "points"
+    """Single positions, which need two phase-encode axes (a 3-D scan)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,6 +151,30 @@ def swatch(colour: Colour) -> bytes:
     return _png(np.zeros((1, 1), dtype=np.uint8), colour)
 
 
+def picture_row(pictures: Sequence[tuple[str, bytes]], framed: int | None = None) -> bytes:
+    """Pictures side by side, each below its title.
+
+    Args:
+        pictures: titles, and PNG as the functions above draw them.
+        framed: index of the picture that gets a frame; none when not given.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.0 * len(pictures), 2.3), dpi=150, layout="constrained")
+    for number, (title, png) in enumerate(pictures):
+        axes = figure.add_subplot(1, len(pictures), number + 1)
+        axes.imshow(Image.open(io.BytesIO(png)).convert("RGB"), interpolation="nearest")
+        axes.set_title(title, fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_color(_SERIES[1])
+            spine.set_linewidth(3.0 if number == framed else 0.0)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
 def line_chart(
     series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str
 ) -> bytes:
