@@ -52,9 +52,7 @@ class Operator:
 
 def encoding(size: Size, *, lines: bool) -> Operator:
     low = min(2, size.rows), min(2, size.columns)
-    mask = (
-        line_mask(size.columns, low[1]) if lines else point_mask((size.rows, size.columns), low)
-    )
+    mask = line_mask(size.columns, low[1]) if lines else point_mask((size.rows, size.columns), low)
     operator = Encoding(size.values(*size.kspace), mask)
     return Operator(size.image, operator.forward, operator.adjoint, operator.normal)
 
