@@ -6,6 +6,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A package of which nothing floats: the yardstick asks for torchvision, which is not wanted.
 YARDSTICK := fastmri
+# Public raw scans that lie beside the checkout.
+RAW := ../shared/data/kspace
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -14,8 +16,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 demo: .venv/adaptmr.stamp
 	$(BIN)/adaptmr demo --out demo --overwrite
 
+# Two processes of one thread each: the tests' arrays are small. A file's tests stay together.
 test: lint system-packages
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
@@ -24,7 +27,9 @@ lint: .venv/test.stamp
 	$(BIN)/lint-imports
 
 bench: .venv/test.stamp
-	$(BIN)/python benchmarks/classical.py --json docs/benchmarks/classical.json
+	$(BIN)/python benchmarks/classical.py $(RAW)/brain_16ch_96.h5 $(RAW)/brain_8ch.h5 \
+	  $(RAW)/brain_t1_7ch.h5 --json docs/benchmarks/classical.json
+	$(BIN)/python benchmarks/real_raw.py $(RAW) --json docs/benchmarks/real_raw.json
 
 clean:
 	rm -rf .venv demo
