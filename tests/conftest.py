@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from adaptmr import cli
-
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -25,6 +23,7 @@ def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a command in this process: exit code, standard output, standard error."""
+    from adaptmr import cli  # loads torch, which not every test needs
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["adaptmr", *map(str, arguments)])
