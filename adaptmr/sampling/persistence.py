@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from safetensors.torch import save_file
 
-from adaptmr.data.files import complete_folder
-from adaptmr.data.manifest import check_manifest, read_description, write_manifest
-from adaptmr.data.weights import assign_weights, read_weights
+from adaptmr.data.artefact import load_weights, read_artefact, write_artefact
 from adaptmr.sampling.ensemble import EnsembleConfig, EnsembleSampler
 from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
@@ -21,8 +18,7 @@ Sampler = SuperResolutionFlow | EnsembleSampler | MixtureSampler
 SamplerConfig = Annotated[FlowConfig | EnsembleConfig | MixtureConfig, Field(discriminator="kind")]
 
 SCHEMA: Final = 1
-_DESCRIPTION = "sampler.json"
-_WEIGHTS = "weights.safetensors"
+_NAME: Final = "sampler"
 
 
 class _Description(BaseModel):
@@ -73,13 +69,7 @@ def save(
         block=sampler.block,
         provenance=dict(provenance),
     )
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in sampler.state_dict().items()
-    }
-    with complete_folder(folder, overwrite=overwrite) as partial:
-        (partial / _DESCRIPTION).write_text(description.model_dump_json(indent=1) + "\n")
-        save_file(weights, partial / _WEIGHTS)
-        write_manifest(partial)
+    write_artefact(folder, _NAME, description, sampler, overwrite=overwrite)
 
 
 def load(folder: Path) -> Sampler:
@@ -90,7 +80,7 @@ def load(folder: Path) -> Sampler:
     """
     description = _read(folder)
     sampler = build(description.config, description.matrix, description.block, seed=0)
-    assign_weights(sampler, read_weights(folder / _WEIGHTS), folder / _WEIGHTS)
+    load_weights(sampler, folder)
     return sampler.eval()
 
 
@@ -104,5 +94,4 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> _Description:
-    check_manifest(folder)
-    return read_description(folder / _DESCRIPTION, _Description, "a sampler")
+    return read_artefact(folder, _NAME, _Description, "a sampler")

@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from torch import Tensor, nn
 
-from adaptmr.data.files import complete_folder
-from adaptmr.data.manifest import check_manifest, write_manifest
-from adaptmr.data.weights import assign_weights, read_weights
-from adaptmr.errors import BadInputError
+from adaptmr.data.artefact import load_weights, read_artefact, write_artefact
 from adaptmr.reconstruction.learned.binarise import as_mask, draw, measured
 from adaptmr.reconstruction.learned.loupe import Loupe, LoupeConfig
 from adaptmr.reconstruction.learned.policy import Policy, PolicyConfig
@@ -27,8 +23,7 @@ LearnerConfig = Annotated[LoupeConfig | PolicyConfig, Field(discriminator="kind"
 Learner = Loupe | Policy
 
 SCHEMA: Final = 1
-_DESCRIPTION = "learned.json"
-_WEIGHTS = "weights.safetensors"
+_NAME: Final = "learned"
 
 
 class LearnedReconstruction(nn.Module):
@@ -142,13 +137,7 @@ def save(
         budget=frame.budget,
         provenance=dict(provenance),
     )
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in learned.state_dict().items()
-    }
-    with complete_folder(folder, overwrite=overwrite) as partial:
-        (partial / _DESCRIPTION).write_text(description.model_dump_json(indent=1) + "\n")
-        save_file(weights, partial / _WEIGHTS)
-        write_manifest(partial)
+    write_artefact(folder, _NAME, description, learned, overwrite=overwrite)
 
 
 def load(folder: Path) -> LearnedReconstruction:
@@ -162,7 +151,7 @@ def load(folder: Path) -> LearnedReconstruction:
     assert block.encoded is not None  # noqa: S101 - set by Mask
     frame = Frame(block.encoded, block.low_frequency, description.budget)
     learned = build(description.architecture, description.learner, frame, seed=0)
-    assign_weights(learned, read_weights(folder / _WEIGHTS), folder / _WEIGHTS)
+    load_weights(learned, folder)
     return learned.eval()
 
 
@@ -176,20 +165,4 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> _Description:
-    check_manifest(folder)
-    file = folder / _DESCRIPTION
-    try:
-        return _Description.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise BadInputError(
-            "the learned masks are described in a way this version cannot read",
-            file=file,
-            field=".".join(map(str, problem["loc"])),
-            got=problem["msg"],
-            hint="Train them again, or update adaptmr",
-        ) from error
-    except OSError as error:
-        raise BadInputError(
-            "the folder holds no learned masks", file=folder, hint="Train some, or name its folder"
-        ) from error
+    return read_artefact(folder, _NAME, _Description, "a network with learned masks")

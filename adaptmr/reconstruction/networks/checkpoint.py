@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from adaptmr.data.files import complete_folder
-from adaptmr.data.manifest import check_manifest, write_manifest
-from adaptmr.data.weights import assign_weights, initialise, read_weights
-from adaptmr.errors import BadInputError
+from adaptmr.data.artefact import load_weights, read_artefact, write_artefact
+from adaptmr.data.weights import initialise, read_weights
 from adaptmr.reconstruction.networks.fastmri_weights import from_fastmri
 from adaptmr.reconstruction.networks.unet import UNetConfig, UNetReconstructor
 from adaptmr.reconstruction.networks.varnet import VarNet, VarNetConfig
@@ -20,8 +17,7 @@ Architecture = Annotated[UNetConfig | VarNetConfig, Field(discriminator="kind")]
 Network = UNetReconstructor | VarNet
 
 SCHEMA: Final = 1
-_DESCRIPTION = "network.json"
-_WEIGHTS = "weights.safetensors"
+_NAME: Final = "network"
 
 
 class _Description(BaseModel):
@@ -75,13 +71,7 @@ def save(
         BadInputError: the folder exists or cannot be written.
     """
     description = _Description(architecture=network.config, provenance=dict(provenance))
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
-    with complete_folder(folder, overwrite=overwrite) as partial:
-        (partial / _DESCRIPTION).write_text(description.model_dump_json(indent=1) + "\n")
-        save_file(weights, partial / _WEIGHTS)
-        write_manifest(partial)
+    write_artefact(folder, _NAME, description, network, overwrite=overwrite)
 
 
 def load(folder: Path) -> Network:
@@ -90,11 +80,10 @@ def load(folder: Path) -> Network:
     Raises:
         BadInputError: the folder is missing, incomplete, altered, or of a newer version.
     """
-    check_manifest(folder)
-    description = _read_description(folder / _DESCRIPTION)
+    description = _read(folder)
     with torch.device("meta"):
         network = _shell(description.architecture)
-    assign_weights(network, read_weights(folder / _WEIGHTS), folder / _WEIGHTS)
+    load_weights(network, folder)
     return network.eval()
 
 
@@ -104,8 +93,7 @@ def provenance(folder: Path) -> dict[str, Any]:
     Raises:
         BadInputError: as `load`.
     """
-    check_manifest(folder)
-    return _read_description(folder / _DESCRIPTION).provenance
+    return _read(folder).provenance
 
 
 def load_fastmri(file: Path) -> Network:
@@ -117,20 +105,5 @@ def load_fastmri(file: Path) -> Network:
     return from_fastmri(read_weights(file), file).eval()
 
 
-def _read_description(file: Path) -> _Description:
-    try:
-        return _Description.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        newer = field == "schema_version"
-        raise BadInputError(
-            "the network is described in a way this version cannot read",
-            file=file,
-            field=field,
-            got=problem["input"] if newer else problem["msg"],
-            expected=SCHEMA if newer else None,
-            hint="It was written by a newer adaptmr: update" if newer else None,
-        ) from error
-    except OSError as error:
-        raise BadInputError("the description is missing", file=file) from error
+def _read(folder: Path) -> _Description:
+    return read_artefact(folder, _NAME, _Description, "a network")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learned_reference import TINY, complex_normal, few_lines, learn, stripes
 
+from adaptmr.data.manifest import write_manifest
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.learned import joint
 from adaptmr.reconstruction.learned.diagnostics import adaptivity, collapsed, variation
@@ -236,7 +237,7 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     newer = json.loads(text) | {"schema_version": 2}
     file.write_text(json.dumps(newer))
     (folder / "manifest.json").unlink()
-    joint.write_manifest(folder)
+    write_manifest(folder)
     with pytest.raises(BadInputError, match=r"field 'schema_version'.*update adaptmr"):
         joint.load(folder)
 
