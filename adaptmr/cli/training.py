@@ -20,7 +20,7 @@ class Part(StrEnum):
 
 @commands.command(epilog=example("adaptmr train examples/varnet-small.yaml --out network"))
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; docs/training.md explains it.")],
+    config: Annotated[Path, typer.Argument(help="YAML file; see docs/training.md and examples/.")],
     out: Out,
     only: Annotated[
         Part, typer.Option(help="A reconstruction network, or a sampler of what a slice may be.")
