@@ -80,7 +80,7 @@ def read_description(file: Path, kind: type[Description], what: str) -> Descript
             field=field or None,
             got=problem["input"] if newer else problem["msg"],
             expected=problem.get("ctx", {}).get("expected") if newer else None,
-            hint="It was written by a newer version: update adaptmr" if newer else None,
+            hint="It was written by a newer adaptmr: update adaptmr" if newer else None,
         ) from error
     except OSError as error:
         raise BadInputError(f"this is not {what}: its description is missing", file=file) from error
