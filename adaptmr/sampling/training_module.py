@@ -1,19 +1,18 @@
 """Lightning's side of the training of samplers; imported only when a training starts."""
 
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adaptmr.errors import BadInputError
+from adaptmr.sampling.epochs import BestEpoch, EpochLines
 from adaptmr.sampling.pairs import Pairs
 from adaptmr.sampling.training import SamplerTraining, TrainableSampler, generator_for
 
@@ -23,13 +22,8 @@ _ORDER, _SHIFT, _TRAINING, _VALIDATION = range(1, 5)
 Batch = tuple[Tensor, Tensor]
 
 
-class SamplerModule(LightningModule):
+class SamplerModule(BestEpoch):
     """Adam with a cosine learning rate on the loss of a `TrainableSampler`.
-
-    Attributes:
-        curve: one entry per finished epoch.
-        best: weights of the epoch with the smallest validation loss, and that loss; empty without
-            validation.
 
     Args:
         sampler: the sampler.
@@ -40,8 +34,11 @@ class SamplerModule(LightningModule):
         super().__init__()
         self.sampler = sampler
         self.config = config
-        self.curve: list[dict[str, float]] = []
-        self.best: dict[str, Any] = {}
+
+    @property
+    def trained(self) -> TrainableSampler:
+        """The sampler."""
+        return self.sampler
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch.
@@ -71,35 +68,6 @@ class SamplerModule(LightningModule):
         adam = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.config.epochs)
         return [adam], [cosine]
-
-    def on_train_epoch_end(self) -> None:
-        """Keep the numbers of the epoch, and its weights when they are the best so far."""
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        self.curve.append({"epoch": self.current_epoch, **metrics})
-        loss = metrics.get("validation_loss")
-        if loss is not None and loss < self.best.get("loss", float("inf")):
-            state = self.sampler.state_dict()
-            weights = {name: value.detach().cpu().clone() for name, value in state.items()}
-            self.best = {"epoch": self.current_epoch, "loss": loss, "weights": weights}
-
-    def use_best(self) -> int:
-        """Give the sampler the best weights; without validation it keeps the last.
-
-        Returns:
-            The epoch they are from.
-        """
-        if self.best:
-            self.sampler.load_state_dict(self.best["weights"])
-        return int(self.best["epoch"] if self.best else self.curve[-1]["epoch"])
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what Lightning does not know of."""
-        checkpoint["adaptmr"] = {"curve": self.curve, "best": self.best}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back."""
-        self.curve = checkpoint["adaptmr"]["curve"]
-        self.best = checkpoint["adaptmr"]["best"]
 
 
 class _Batches(Dataset[Batch]):
@@ -168,23 +136,6 @@ class SamplerPairs(LightningDataModule):
         )
         # A generator of its own: a loader takes a number from the global one otherwise.
         return DataLoader(batches, batch_size=None, generator=torch.Generator())
-
-
-class EpochLines(Callback):
-    """One line per epoch on standard error, for logs."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        """Write the line."""
-        if trainer.is_global_zero:
-            values = ", ".join(
-                f"{name.replace('_', ' ')} {float(value):.4f}"
-                for name, value in trainer.callback_metrics.items()
-            )
-            count = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-            sys.stderr.write(f"epoch {count}: {values}, {time.monotonic() - self.start:.0f} s\n")
 
 
 def trainer_for(config: SamplerTraining, run: Path, *, validate: bool) -> Trainer:

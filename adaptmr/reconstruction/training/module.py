@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -24,15 +24,11 @@ from adaptmr.reconstruction.training.data import (
     training_slices,
     validation_plans,
 )
+from adaptmr.sampling.epochs import BestEpoch
 
 
-class ReconstructionTraining(LightningModule):
+class ReconstructionTraining(BestEpoch):
     """Trains any `Reconstructor` that is a module: loss 1 - SSIM, Adam, stepwise learning rate.
-
-    Attributes:
-        curve: one entry per finished epoch.
-        best: weights of the epoch with the smallest validation loss, and that loss; empty without
-            validation.
 
     Args:
         reconstructor: called as ``reconstructor(kspace, mask)``.
@@ -43,8 +39,11 @@ class ReconstructionTraining(LightningModule):
         super().__init__()
         self.reconstructor = reconstructor
         self.config = config
-        self.curve: list[dict[str, float]] = []
-        self.best: dict[str, Any] = {}
+
+    @property
+    def trained(self) -> nn.Module:
+        """The reconstructor."""
+        return self.reconstructor
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch.
@@ -90,37 +89,6 @@ class ReconstructionTraining(LightningModule):
             adam, self.config.learning_rate_step, self.config.learning_rate_decay
         )
         return [adam], [steps]
-
-    def on_train_epoch_end(self) -> None:
-        """Keep the numbers of the epoch, and its weights when they are the best so far."""
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        self.curve.append({"epoch": self.current_epoch, **metrics})
-        loss = metrics.get("validation_loss")
-        if loss is not None and loss < self.best.get("loss", float("inf")):
-            weights = {name: w.detach().cpu().clone() for name, w in self._weights().items()}
-            self.best = {"epoch": self.current_epoch, "loss": loss, "weights": weights}
-
-    def use_best(self) -> int:
-        """Give the reconstructor the best weights; without validation it keeps the last.
-
-        Returns:
-            The epoch they are from.
-        """
-        if self.best:
-            self.reconstructor.load_state_dict(self.best["weights"])
-        return int(self.best["epoch"] if self.best else self.curve[-1]["epoch"])
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what Lightning does not know of."""
-        checkpoint["adaptmr"] = {"curve": self.curve, "best": self.best}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back."""
-        self.curve = checkpoint["adaptmr"]["curve"]
-        self.best = checkpoint["adaptmr"]["best"]
-
-    def _weights(self) -> dict[str, Tensor]:
-        return self.reconstructor.state_dict()
 
 
 class ReconstructionData(LightningDataModule):

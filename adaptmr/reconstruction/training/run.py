@@ -171,7 +171,7 @@ def _trainer(config: TrainConfig, run: Path, *, validate: bool) -> Any:
     from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    from adaptmr.sampling.training_module import EpochLines
+    from adaptmr.sampling.epochs import EpochLines
 
     progress = (
         RichProgressBar(console_kwargs={"stderr": True}) if sys.stderr.isatty() else EpochLines()
