@@ -135,7 +135,7 @@ def test_training_learns_where_the_energy_is(tmp_path: Path) -> None:
         tmp_path / "run",
     )
     after = sampler.loss(validation.low, validation.full, generator())
-    assert float(after) < float(before) - 1
+    assert after.item() < before.item() - 1
     assert min(entry["validation_loss"] for entry in record.curve) == pytest.approx(
         float(after), abs=1e-3
     )
