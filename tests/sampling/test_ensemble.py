@@ -137,7 +137,7 @@ def test_training_learns_where_the_energy_is(tmp_path: Path) -> None:
     after = sampler.loss(validation.low, validation.full, generator())
     assert after.item() < before.item() - 1
     assert min(entry["validation_loss"] for entry in record.curve) == pytest.approx(
-        float(after), abs=1e-3
+        after.item(), abs=1e-3
     )
     values = uncertainty(sampler, low, 12, generator()).values
     place = torch.arange(size) - size // 2
