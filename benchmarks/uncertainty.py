@@ -51,12 +51,12 @@ from adaptmr.sampling.mixture import GAUSSIAN, MixtureConfig, MixtureSampler
 from adaptmr.sampling.pairs import Pairs
 from adaptmr.sampling.persistence import Sampler, SamplerConfig, build, load
 from adaptmr.sampling.training import SamplerTraining, fit
-from adaptmr.sampling.uncertainty import UncertaintyMap, uncertainty
+from adaptmr.sampling.uncertainty import UncertaintyMap, sensitivity_maps, uncertainty
 from adaptmr.workflows.environment import environment
 
 CONFIGS: dict[str, SamplerConfig] = {
     "gaussian": GAUSSIAN,
-    "mixture": MixtureConfig(components=8),
+    "mixture": MixtureConfig(),
     "ensemble": EnsembleConfig(channels=8),
     "flow": FlowConfig(),
 }
@@ -153,10 +153,10 @@ def slices(arguments: argparse.Namespace, split: str) -> Slices:
 
 def trained(
     name: str, training: Slices, validation: Slices, arguments: argparse.Namespace
-) -> tuple[Sampler, float]:
+) -> tuple[Sampler, float | None]:
     """A sampler, trained or read from a folder, and the seconds that its training took."""
     if name not in CONFIGS:
-        return load(Path(name)), float("nan")
+        return load(Path(name)), None
     generator = torch.Generator().manual_seed(arguments.seed)
     pairs = training.pairs
     start = time.perf_counter()
@@ -176,33 +176,51 @@ def trained(
 
 
 def asked(
-    sampler: Sampler, low: LowFrequency, samples: int, seed: int
+    sampler: Sampler, low: LowFrequency, arguments: argparse.Namespace, seed: int
 ) -> tuple[UncertaintyMap, Tensor, float]:
     """Uncertainty, mean of samples, and the seconds per slice for the former."""
+    samples = arguments.samples
     maps, means, seconds = [], [], 0.0
     for first in range(0, low.batch, AT_ONCE):
         part = low[first : first + AT_ONCE]
         start = time.perf_counter()
-        maps.append(
-            uncertainty(sampler, part, samples, torch.Generator().manual_seed(seed + first))
+        found = uncertainty(
+            sampler,
+            part,
+            samples,
+            torch.Generator().manual_seed(seed + first),
+            maps=None if arguments.magnitude else sensitivity_maps(part),
         )
         seconds += time.perf_counter() - start
+        maps.append(found)
         # The same generator, hence the samples that the uncertainty was taken from.
         again = torch.Generator().manual_seed(seed + first)
         means.append(sampler.sample(part, samples, again).mean(0))
     return UncertaintyMap.concatenate(maps), torch.cat(means), seconds / low.batch
 
 
-def correlations(found: UncertaintyMap, means: Tensor, held: Slices) -> Values:
-    """Spearman of predicted variance and squared error of each slice."""
-    full = held.target / held.low.scale[:, None, None]
-    error = torch.view_as_real(fourier(full - means)).square().sum(-1)
+def correlations(
+    found: UncertaintyMap, means: Tensor, held: Slices, arguments: argparse.Namespace
+) -> Values:
+    """Spearman of predicted variance and squared error of each slice.
+
+    The error is that of the measured k-space, all coils together, or of the transform of the
+    magnitude image where the uncertainty is one of that.
+    """
+    scale = held.low.scale[:, None, None]
+    if arguments.magnitude:
+        miss = fourier(held.target / scale - means)[:, None]
+    else:
+        expected = fourier(sensitivity_maps(held.low) * means[:, None])
+        miss = held.kspace / scale[:, None] - expected
+    error = torch.view_as_real(miss).square().sum((1, -1))
     outside = torch.ones(held.low.matrix, dtype=torch.bool)
     outside[held.low.region] = False
+    # A map that is not known is the same everywhere: it orders nothing.
     return np.array(
         [
-            spearmanr(variance[outside].numpy(), own[outside].numpy())[0]
-            for variance, own in zip(found.values, error, strict=True)
+            spearmanr(variance[outside].numpy(), own[outside].numpy())[0] if known else 0.0
+            for variance, own, known in zip(found.values, error, found.known, strict=True)
         ]
     )
 
@@ -225,7 +243,7 @@ def fixed_masks(
 ) -> dict[str, Callable[[int], list[Mask]]]:
     """The masks that no sampler has a part in."""
     frame = Frame.of(held.low.matrix, held.low.block, arguments.acceleration)
-    truth = torch.view_as_real(fourier(held.pairs.full)).square().sum(-1)
+    truth = torch.view_as_real(held.kspace).square().sum((1, -1))
 
     def drawn(kind: MaskKind) -> Callable[[int], list[Mask]]:
         spec = MaskSpec(
@@ -311,15 +329,16 @@ def quality_rows(
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| sampler | data | slices | rank correlation | training s | s per slice |",
-        "|---|---|---|---|---|---|",
+        "| sampler | data | slices | not known | rank correlation | training s | s per slice |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if "rank_correlation" in row:
             low, high = row["interval"]
+            seconds = row["training_seconds"]
             lines.append(
-                f"| {row['sampler']} | {row['data']} | {row['n']} | {row['rank_correlation']:.3f}"
-                f" [{low:.3f}, {high:.3f}] | {row['training_seconds']:.0f}"
+                f"| {row['sampler']} | {row['data']} | {row['n']} | {row['not_known']} | {row['rank_correlation']:.3f}"
+                f" [{low:.3f}, {high:.3f}] | {'-' if seconds is None else f'{seconds:.0f}'}"
                 f" | {row['sampling_seconds']:.3f} |"
             )
     lines += [
@@ -356,13 +375,13 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in arguments.samplers:
         sampler, seconds = trained(name, training, validation, arguments)
-        own, means, each = asked(sampler, held.low, arguments.samples, arguments.seed)
-        population, _, _ = asked(sampler, training.low, arguments.samples, arguments.seed + 10**6)
+        own, means, each = asked(sampler, held.low, arguments, arguments.seed)
+        population, _, _ = asked(sampler, training.low, arguments, arguments.seed + 10**6)
         measured: dict[str, dict[str, dict[str, Values]]] = {}
         for law, rule in RULES.items():
             masks = sampler_masks(held, own, population, rule, arguments)
             measured[law] = {mask: metrics(held, of) for mask, of in masks.items()} | fixed
-        ranks = correlations(own, means, held)
+        ranks = correlations(own, means, held, arguments)
         for source, chosen in subsets.items():
             where = {
                 "data": source,
@@ -406,6 +425,11 @@ def main() -> None:
     )
     parser.add_argument("--acceleration", type=float, default=8.0)
     parser.add_argument("--samples", type=int, default=32, help="per slice")
+    parser.add_argument(
+        "--magnitude",
+        action="store_true",
+        help="uncertainty of the magnitude image, as published, instead of the coils' k-space",
+    )
     parser.add_argument("--epochs", type=int, default=20, help="of ensemble and flow")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

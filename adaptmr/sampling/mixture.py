@@ -27,7 +27,7 @@ class MixtureConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["mixture"] = "mixture"
-    components: PositiveInt = 4
+    components: PositiveInt = 8
     factors: PositiveInt = Field(default=10, le=100)
     """Principal components of each; more than there are slices cost time and bring nothing."""
     mean_prior: PositiveFloat = 10.0
