@@ -337,7 +337,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             low, high = row["interval"]
             seconds = row["training_seconds"]
             lines.append(
-                f"| {row['sampler']} | {row['data']} | {row['n']} | {row['not_known']} | {row['rank_correlation']:.3f}"
+                f"| {row['sampler']} | {row['data']} | {row['n']} | {row['not_known']}"
+                f" | {row['rank_correlation']:.3f}"
                 f" [{low:.3f}, {high:.3f}] | {'-' if seconds is None else f'{seconds:.0f}'}"
                 f" | {row['sampling_seconds']:.3f} |"
             )
