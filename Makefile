@@ -9,8 +9,6 @@ YARDSTICK := fastmri
 # Public raw scans that lie beside the checkout.
 RAW := ../shared/data/kspace
 
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: demo test lint bench clean system-packages
 
 demo: .venv/adaptmr.stamp

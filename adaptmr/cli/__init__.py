@@ -1,11 +1,16 @@
 """The command line: parse, call, print."""
 
+import os
 import signal
 import sys
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
+
+# Read when torch is loaded. Threads that wait by spinning make everything ten times slower and more
+# as soon as another process wants one of the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from adaptmr import __version__
 from adaptmr.cli import sampling, scans, training

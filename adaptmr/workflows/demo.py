@@ -47,7 +47,7 @@ MASKS: Final = tuple(MaskSpec(kind=MaskKind.RANDOM, acceleration=factor) for fac
 
 
 def _training_scans(seed: int) -> SimulationConfig:
-    return SimulationConfig(subjects=10, seed=seed, slices=6, coils=6)
+    return SimulationConfig(subjects=12, seed=seed, slices=6, coils=6)
 
 
 def _shown_scans(seed: int) -> SimulationConfig:
