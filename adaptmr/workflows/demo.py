@@ -64,7 +64,7 @@ def _training(data: Path, seed: int) -> TrainConfig:
         data=data,
         architecture=VarNetConfig(cascades=4, channels=16, pools=2, map_channels=4, map_pools=2),
         masks=MASKS,
-        epochs=7,
+        epochs=6,
         batch_size=1,
         learning_rate=2e-3,
         learning_rate_step=5,
