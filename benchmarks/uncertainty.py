@@ -8,8 +8,8 @@ of ``participants.tsv``, stop by the calibration subjects, and are asked about t
   the squared error of their mean;
 * PSNR of reconstructions from masks of the same budget, sorted by or drawn in proportion to the
   slice's own uncertainty, that of slices of other subjects, or the mean uncertainty of the training
-  slices; beside masks of variable density, of uniform density and, as a bound, sorted by the true
-  high-frequency energy.
+  slices; beside masks of variable density, of uniform density and, as a bound for zero filling,
+  sorted by the true high-frequency energy.
 
 Intervals are paired bootstraps over subjects (95 %).
 
