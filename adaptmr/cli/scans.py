@@ -1,7 +1,7 @@
 """The commands that take or make scans and images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -77,12 +77,19 @@ def _print_inspection(inspection: BaseModel) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in values.items():
-        if isinstance(value, dict):
-            value = "\n".join(f"{k}: {v}" for k, v in value.items() if v is not None)
-        elif isinstance(value, list) and value and isinstance(value[0], str):
-            value = "\n".join(value)
-        table.add_row(key.replace("_", " "), "-" if value in (None, [], "") else str(value))
+        if value not in (None, [], {}):
+            table.add_row(key.replace("_", " "), _shown(value))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    """A value of an inspection as text: numbers to four digits, one line for each named part."""
+    if isinstance(value, dict):
+        return "\n".join(f"{k}: {_shown(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list):
+        lines = isinstance(value[0], str) if value else False
+        return ("\n" if lines else ", ").join(_shown(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @commands.command(epilog=example("adaptmr convert scan.h5 scan.mrd"))
