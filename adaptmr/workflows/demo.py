@@ -64,10 +64,10 @@ def _training(data: Path, seed: int) -> TrainConfig:
         data=data,
         architecture=VarNetConfig(cascades=4, channels=16, pools=2, map_channels=4, map_pools=2),
         masks=MASKS,
-        epochs=6,
+        epochs=5,
         batch_size=1,
         learning_rate=2e-3,
-        learning_rate_step=5,
+        learning_rate_step=4,
         validation_fraction=0.0,
         seed=seed,
     )
