@@ -203,7 +203,7 @@ def _verdict(evaluations: Evaluations, origin: str) -> str:
     return " ".join(
         [
             *sentences,
-            f"The scans are {origin}; the network was trained for about a minute on simulated"
+            f"The scans are {origin}; the network was trained for a minute or two on simulated"
             " heads, so take its numbers as a demonstration of the tools, not of the method.",
         ]
     )
