@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 from torch import Tensor, nn
 
 from adaptmr.data.fastmri import read_scan
@@ -45,6 +44,7 @@ from adaptmr.reconstruction.learned.training import LearnConfig, train_jointly
 from adaptmr.reconstruction.metrics import PROTOCOLS, Metrics, ProtocolName
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.networks.varnet import VarNetConfig
+from adaptmr.reconstruction.statistics import paired_bootstrap
 from adaptmr.reconstruction.training.config import TrainConfig
 from adaptmr.reconstruction.training.run import run_training, train
 from adaptmr.sampling.generators import MaskKind, MaskSpec, make_mask
@@ -147,10 +147,7 @@ def row(method: str, metrics: Sequence[Metrics], reference: Sequence[Metrics]) -
     difference = np.array([a.ssim - b.ssim for a, b in zip(metrics, reference, strict=True)])
     interval = None
     if difference.any():
-        result = bootstrap(
-            (difference,), np.mean, method="percentile", rng=np.random.default_rng(0)
-        )
-        interval = [float(end) for end in result.confidence_interval]
+        interval = list(paired_bootstrap(difference, np.arange(len(difference)), seed=0)[1:])
     return {
         "method": method,
         "protocol": PROTOCOL.value,
