@@ -7,9 +7,11 @@ else takes a mask and gives a number. No step ever lowers the score.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,11 +48,17 @@ class CapturedVariance:
         Raises:
             BadInputError: no slice has a variance.
         """
+        return float((self._mean_share * mask.tensor(self.values.device)).sum())
+
+    @cached_property
+    def _mean_share(self) -> Tensor:
+        """(readout, phase) share of each position, which no mask changes: mean over slices."""
         total = self.values.double().sum((-2, -1))
-        if not bool((total > 0).any()):
+        counted = total > 0
+        if not bool(counted.any()):
             raise BadInputError("no slice has a variance to capture", field="uncertainty")
-        inside = (self.values.double() * mask.tensor(self.values.device)).sum((-2, -1))
-        return float((inside[total > 0] / total[total > 0]).mean())
+        weight = torch.where(counted, 1 / total, 0) / counted.sum()
+        return torch.einsum("n,nrp->rp", weight, self.values.double())
 
 
 @dataclass(frozen=True)

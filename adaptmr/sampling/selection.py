@@ -12,6 +12,7 @@ What fits no mask of the bank, a scan of another matrix, block or padding, is an
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import repeat
 from typing import Final
 
@@ -23,6 +24,8 @@ from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling.bank import BankConfig, MaskBank
 from adaptmr.sampling.decision import Decision, versions
+from adaptmr.sampling.flow import config as flow
+from adaptmr.sampling.informed import DrawRule
 from adaptmr.sampling.low_frequency import LowFrequency, acquire
 from adaptmr.sampling.posterior import PosteriorSampler
 from adaptmr.sampling.protocol_prior import slice_positions
@@ -34,6 +37,7 @@ from adaptmr.sampling.selector import (
     Similarity,
     euclidean,
 )
+from adaptmr.sampling.selectors import SelectorName
 from adaptmr.sampling.uncertainty import UncertaintyMap, sensitivity_maps, uncertainty
 
 
@@ -52,29 +56,35 @@ class UncertaintyConfig(BaseModel):
     """Further rounds in which samples that are not usable are drawn anew."""
 
 
+class PresetName(StrEnum):
+    """Which published method."""
+
+    HONG2024 = "hong2024"
+
+
 class Preset(BaseModel):
-    """All settings of a published method, from samples to choice."""
+    """All settings of a published method, from sampler to choice; not those of its trainings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    sampler: flow.FlowConfig
+    """Architecture, and the temperature that it samples at."""
     uncertainty: UncertaintyConfig
-    temperature: float
-    """Of the sampler: latents are drawn with this standard deviation."""
     bank: BankConfig
-    similarity: Similarity
+    selector: SelectorName
 
 
 HONG2024: Final = Preset(
+    sampler=flow.HONG2024,
     uncertainty=UncertaintyConfig(samples=10, seed=0, coils=False),
-    temperature=0.9,
-    bank=BankConfig(masks=3, seed=1, restarts=10),
-    similarity=Similarity.EUCLIDEAN,
+    bank=BankConfig(masks=3, seed=1, restarts=10, rule=DrawRule(seed=42)),
+    selector=SelectorName.NEAREST,
 )
 """Hong, Bae, Lee, Chun, "Adaptive Selection of Sampling-Reconstruction in Fourier Compressed
 Sensing", ECCV 2024: S = 10, temperature 0.9, k-means++ with ten starts from seed 1, weighted draw
 from seed 42, nearest centroid. The draw follows the published law, from a stream of our own."""
 
-PRESETS: Final = {"hong2024": HONG2024}
+PRESETS: Final = {PresetName.HONG2024: HONG2024}
 """Presets by name."""
 
 

@@ -13,6 +13,7 @@ from adaptmr.data.scan import Header, Scan, Stack
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling.bank import BankConfig, MaskBank
+from adaptmr.sampling.flow import config as flow
 from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.informed import DrawRule
 from adaptmr.sampling.low_frequency import LowFrequency, acquire
@@ -37,6 +38,7 @@ from adaptmr.sampling.selector import (
     Similarity,
     Uniform,
 )
+from adaptmr.sampling.selectors import selector
 from adaptmr.sampling.uncertainty import uncertainty
 
 MATRIX = (20, 18)
@@ -297,10 +299,11 @@ def test_what_is_missing_is_told() -> None:
 
 def test_published_preset() -> None:
     preset = PRESETS["hong2024"]
-    assert (preset.uncertainty.samples, preset.temperature) == (10, 0.9)
+    assert (preset.uncertainty.samples, preset.sampler.temperature) == (10, 0.9)
+    assert preset.sampler == flow.HONG2024
     assert (preset.bank.masks, preset.bank.seed, preset.bank.restarts) == (3, 1, 10)
     assert preset.bank.rule == DrawRule(seed=42, power=1, sort_fraction=0, law="weighted")
-    assert preset.similarity is Similarity.EUCLIDEAN
+    assert selector(preset.selector) == NearestCentroid(Similarity.EUCLIDEAN)
 
 
 def test_real_scan(shared_data: Path) -> None:
