@@ -19,13 +19,25 @@ from adaptmr.data.fastmri import write_scan
 from adaptmr.data.manifest import sha256
 from adaptmr.data.simulation import SimulationConfig, simulate
 from adaptmr.sampling import bank as banks
-from adaptmr.sampling.bank import BankConfig
+from adaptmr.sampling import persistence
+from adaptmr.sampling.bank import BankConfig, MaskBank
 from adaptmr.sampling.decision import read_decisions
 from adaptmr.sampling.frame import Positions
-from adaptmr.sampling.low_frequency import block_region
+from adaptmr.sampling.informed import DrawRule, Law
+from adaptmr.sampling.low_frequency import acquire_scan, block_region
 from adaptmr.sampling.mixture import MixtureConfig
-from adaptmr.sampling.selection import UncertaintyConfig
-from adaptmr.workflows.sampling import TrainSamplerConfig, build_bank, train_sampler
+from adaptmr.sampling.selection import (
+    PRESETS,
+    Adaptation,
+    PresetName,
+    UncertaintyConfig,
+    measure_training,
+)
+from adaptmr.sampling.selection import select as choose
+from adaptmr.sampling.selector import NearestCentroid
+from adaptmr.sampling.selectors import SelectorName, selector
+from adaptmr.workflows.sampling import TrainSamplerConfig, train_sampler
+from adaptmr.workflows.selection import build_bank
 
 MATRIX = (48, 40)
 LINES_BLOCK = (48, 4)
@@ -171,6 +183,131 @@ def test_nothing_outside_the_block_is_looked_at(
     assert decisions["inside"] != decisions["as it is"]
 
 
+@pytest.mark.parametrize("name", list(SelectorName))
+def test_every_selector_chooses_as_the_library_does(
+    run: Run, tmp_path: Path, made: Path, scan: Path, name: SelectorName
+) -> None:
+    rule, bank, out = selector(name), made / "lines-bank", tmp_path / "choice"
+    sampler = made / "lines" if rule.needs_uncertainty else None
+    given = ("--sampler", sampler) if sampler else ()
+    command = ("select", scan, *given, "--bank", bank, "--selector", name)
+    code, text, _ = run(*command, "--out", out, "--json")
+    assert code == 0
+    identity = sha256(sampler / "manifest.json") if sampler else None
+    drawer = persistence.load(sampler) if sampler else None
+    expected = choose(open_scan(scan), Adaptation(banks.load(bank), rule, drawer, identity))
+    assert without_latency(out / "decision.json") == [each.choice for each in expected]
+    for picture in json.loads(text)["pictures"]:
+        with Image.open(picture) as image:
+            assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_sampler_where_none_is_needed_completes_the_picture(
+    run: Run, tmp_path: Path, made: Path, scan: Path
+) -> None:
+    widths, choices = [], []
+    for number, given in enumerate(((), ("--sampler", made / "lines"))):
+        out = tmp_path / str(number)
+        command = ("select", scan, *given, "--bank", made / "lines-bank", "--selector", "fixed")
+        assert run(*command, "--out", out)[0] == 0
+        choices.append(without_latency(out / "decision.json"))
+        with Image.open(out / "choice-000.png") as image:
+            widths.append(image.width)
+    assert choices[0] == choices[1]
+    assert widths[0] < widths[1]
+
+
+def captured(sampler: Path, bank: MaskBank, files: list[Path]) -> list[float]:
+    """Share of the variance of its cluster's slices that each mask acquires, by the definition."""
+    drawer = persistence.load(sampler)
+    values = torch.cat(
+        [
+            measure_training(
+                drawer,
+                acquire_scan(open_scan(file), bank.block),
+                UncertaintyConfig(seed=number),
+            ).values
+            for number, file in enumerate(files)
+        ]
+    )
+    nearest = (values[:, None] - bank.centroids).flatten(2).norm(dim=2).argmin(1)
+    shares = []
+    for index, mask in enumerate(bank.masks):
+        own = values[nearest == index]
+        shares.append(float(((own * mask.tensor()).sum((1, 2)) / own.sum((1, 2))).mean()))
+    return shares
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+def test_refined_masks_capture_more(
+    run: Run, tmp_path: Path, made: Path, scans: Path, positions: Positions
+) -> None:
+    out = tmp_path / "bank"
+    code, text, _ = run(
+        "masks", "build", "--sampler", made / positions, "--scans", scans, "--kind", positions,
+        "-J", "2", "--refine", "60", "--out", out, "--json",
+    )  # fmt: skip
+    assert code == 0
+    built: dict[str, Any] = json.loads(text)
+    files, drawn = sorted(scans.iterdir()), banks.load(made / f"{positions}-bank")
+    refined = banks.load(out)
+    assert built["captured"] == pytest.approx(captured(made / positions, refined, files))
+    assert built["captured_before"] == pytest.approx(captured(made / positions, drawn, files))
+    assert all(np.array(built["captured"]) > built["captured_before"])
+    assert built["budget"] == drawn.masks[0].budget
+    assert torch.equal(refined.centroids, drawn.centroids)
+
+
+def test_options_override_the_preset(run: Run, tmp_path: Path, made: Path, scans: Path) -> None:
+    build = ("masks", "build", "--sampler", made / "lines", "--scans", scans)
+    assert run(*build, "--preset", "hong2024", "--out", tmp_path / "published")[0] == 0
+    code, text, _ = run(
+        *build, "-J", "2", "--law", "capped", "--power", "0.5", "--sort-fraction", "0.25",
+        "--one-of-mirrored", "--samples", "4", "--coils", "--out", tmp_path / "own", "--json",
+    )  # fmt: skip
+    assert (code, json.loads(text)["captured_before"]) == (0, None)
+    published, own = (banks.load(tmp_path / name).provenance for name in ("published", "own"))
+    preset = PRESETS[PresetName.HONG2024]
+    assert published["config"] == preset.bank.model_dump(mode="json")
+    assert published["uncertainty"] == preset.uncertainty.model_dump(mode="json")
+    rule = DrawRule(law=Law.CAPPED, power=0.5, sort_fraction=0.25, one_of_mirrored=True)
+    assert own["config"] == preset.bank.model_dump(mode="json") | {
+        "masks": 2,
+        "rule": rule.model_dump(mode="json"),
+    }
+    assert own["uncertainty"] == UncertaintyConfig(samples=4, coils=True).model_dump(mode="json")
+
+
+def test_a_choice_measures_as_the_bank_was_built(
+    run: Run, tmp_path: Path, made: Path, scan: Path, scans: Path
+) -> None:
+    sampler, bank = made / "lines", tmp_path / "bank"
+    build = ("masks", "build", "--sampler", sampler, "--scans", scans, "-J", "2")
+    assert run(*build, "--coils", "--samples", "4", "--out", bank)[0] == 0
+    built = UncertaintyConfig(samples=4, coils=True)
+    for options, config in (
+        ((), built),
+        (("--magnitude",), built.model_copy(update={"coils": False})),
+        (("--samples", "6"), built.model_copy(update={"samples": 6})),
+        (("--preset", "hong2024"), UncertaintyConfig()),
+        (("--preset", "hong2024", "--coils"), UncertaintyConfig(coils=True)),
+    ):
+        out = tmp_path / "-".join(["choice", *options])
+        code, text, _ = run(
+            "select", scan, "--sampler", sampler, "--bank", bank, *options, "--out", out, "--json"
+        )
+        assert (code, json.loads(text)["uncertainty"]) == (0, config.model_dump(mode="json"))
+        adaptation = Adaptation(
+            banks.load(bank),
+            NearestCentroid(),
+            persistence.load(sampler),
+            sha256(sampler / "manifest.json"),
+            config,
+        )
+        expected = [each.choice for each in choose(open_scan(scan), adaptation)]
+        assert without_latency(out / "decision.json") == expected
+
+
 def test_a_three_dimensional_scan_gets_one_mask(
     run: Run, tmp_path: Path, made: Path, scan: Path
 ) -> None:
@@ -275,6 +412,8 @@ def test_what_cannot_be_asked_for(
         (("uncertainty", scan, *sampler, "--samples", "1", *out), "samples"),
         ((*build, "-J", "0"), "masks"),
         ((*build, "--acceleration", "20"), "budget"),
+        ((*build, "--sort-fraction", "2"), "sort-fraction"),
+        (("select", scan, "--bank", made / "lines-bank", *out), "sampler"),
     ):
         code, _, err = run(*command)
         complaint = [line for line in err.splitlines() if line.startswith("adaptmr:")]

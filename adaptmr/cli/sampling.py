@@ -1,7 +1,7 @@
 """The commands of adaptive sampling: uncertainty, banks of masks, the choice of a mask."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -9,9 +9,9 @@ from rich.table import Table
 
 from adaptmr.cli.shared import Json, Out, Overwrite, example, print_json
 from adaptmr.sampling.frame import Positions
-
-if TYPE_CHECKING:
-    from adaptmr.sampling.selection import UncertaintyConfig
+from adaptmr.sampling.informed import Law
+from adaptmr.sampling.selection import PRESETS, PresetName, UncertaintyConfig
+from adaptmr.sampling.selectors import SelectorName, selector
 
 commands = typer.Typer()
 _BUILD = "adaptmr masks build --sampler sampler --scans scans --acceleration 4 --out bank"
@@ -22,16 +22,29 @@ ScanFile = Annotated[Path, typer.Argument(help="Scan that holds at least the low
 SamplerFolder = Annotated[
     Path, typer.Option("--sampler", help="Folder that `train --only sampler` wrote.")
 ]
-Samples = Annotated[int, typer.Option(help="Samples per slice.")]
-Seed = Annotated[int, typer.Option(help="Of the samples.")]
+_PRESET = (
+    "Published settings of all but the sampler; an option given beside it overrides one of them."
+    " hong2024: 3 masks, weighted draw, 10 samples, magnitude image, nearest centroid."
+)
+Preset = Annotated[PresetName, typer.Option(help=_PRESET)]
+Samples = Annotated[int | None, typer.Option(help="Samples per slice.")]
+Seed = Annotated[int | None, typer.Option(help="Of the samples.")]
+Coils = Annotated[
+    bool | None,
+    typer.Option(
+        "--coils/--magnitude",
+        help="Variance of the coils' k-space, or of the transform of the magnitude image.",
+    ),
+]
 
 
-def _uncertainty(samples: int, seed: int) -> "UncertaintyConfig":
-    from adaptmr.sampling.selection import UncertaintyConfig
-    from adaptmr.workflows.config import checked
+def _uncertainty(
+    base: UncertaintyConfig, samples: int | None, seed: int | None, coils: bool | None
+) -> UncertaintyConfig:
+    from adaptmr.workflows.config import overridden
 
-    values = {"samples": samples, "seed": seed}
-    return checked(UncertaintyConfig, values, "the uncertainty cannot be found so")
+    given = {"samples": samples, "seed": seed, "coils": coils}
+    return overridden(base, given, "the uncertainty cannot be found so")
 
 
 @commands.command(epilog=example("adaptmr uncertainty scan.h5 --sampler sampler --out uncertainty"))
@@ -39,15 +52,17 @@ def uncertainty(
     scan: ScanFile,
     sampler: SamplerFolder,
     out: Out,
-    samples: Samples = 10,
-    seed: Seed = 0,
+    preset: Preset = PresetName.HONG2024,
+    samples: Samples = None,
+    seed: Seed = None,
+    coils: Coils = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure where in k-space the low frequencies leave a slice uncertain, and draw it."""
     from adaptmr.workflows.sampling import measure_file
 
-    config = _uncertainty(samples, seed)
+    config = _uncertainty(PRESETS[preset].uncertainty, samples, seed, coils)
     measured = measure_file(scan, sampler, out, config, overwrite=overwrite)
     if as_json:
         print_json(measured)
@@ -71,26 +86,55 @@ def build(
     kind: Annotated[
         Positions, typer.Option(help="Lines, or points for scans with two phase-encode axes.")
     ] = Positions.LINES,
-    count: Annotated[int, typer.Option("--masks", "-J", help="How many masks.")] = 3,
-    samples: Samples = 10,
-    seed: Seed = 0,
+    preset: Preset = PresetName.HONG2024,
+    count: Annotated[int | None, typer.Option("--masks", "-J", help="How many masks.")] = None,
+    law: Annotated[
+        Law | None, typer.Option(help="How positions are drawn from the uncertainty.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option(help="Exponent of the uncertainty before the draw.")
+    ] = None,
+    sort_fraction: Annotated[
+        float | None, typer.Option(help="Share taken from the top before the draw, 0 to 1.")
+    ] = None,
+    one_of_mirrored: Annotated[
+        bool | None, typer.Option(help="Pass position -k over once k is acquired.")
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Masks to try per cluster for more captured variance; 0 keeps the draw."
+        ),
+    ] = 0,
+    samples: Samples = None,
+    seed: Seed = None,
+    coils: Coils = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Cluster the uncertainty of training scans and draw one mask for each cluster."""
-    from adaptmr.sampling.bank import BankConfig
-    from adaptmr.workflows.config import checked
+    from adaptmr.sampling.bank import RefineConfig
+    from adaptmr.workflows.config import overridden
     from adaptmr.workflows.reconstruction import scan_files
-    from adaptmr.workflows.sampling import build_bank
+    from adaptmr.workflows.selection import build_bank
 
+    settings, problem = PRESETS[preset], "such a bank cannot be built"
+    drawing = {
+        "law": law,
+        "power": power,
+        "sort_fraction": sort_fraction,
+        "one_of_mirrored": one_of_mirrored,
+    }
+    rule = overridden(settings.bank.rule, drawing, problem)
     built = build_bank(
         scan_files([scans]),
         sampler,
         out,
         kind,
         acceleration,
-        checked(BankConfig, {"masks": count}, "such a bank cannot be built"),
-        _uncertainty(samples, seed),
+        overridden(settings.bank, {"masks": count, "rule": rule}, problem),
+        _uncertainty(settings.uncertainty, samples, seed, coils),
+        refinement=RefineConfig(evaluations=refine) if refine else None,
         overwrite=overwrite,
     )
     if as_json:
@@ -99,7 +143,9 @@ def build(
     typer.echo(
         f"{len(built.populations)} masks of {built.budget} {kind.value}"
         f" ({built.acceleration:.2f}x) are in {out};"
-        f" training slices of each: {', '.join(map(str, built.populations))}"
+        f" training slices of each: {', '.join(map(str, built.populations))};"
+        f" share of their variance: {_shares(built.captured)}"
+        + (f", before refinement {_shares(before)}" if (before := built.captured_before) else "")
     )
 
 
@@ -108,19 +154,33 @@ def build(
 )
 def select(
     scan: ScanFile,
-    sampler: SamplerFolder,
     bank: Annotated[Path, typer.Option(help="Folder that `masks build` wrote.")],
     out: Out,
-    samples: Samples = 10,
-    seed: Seed = 0,
+    sampler: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `train --only sampler` wrote; fixed and uniform need none."),
+    ] = None,
+    rule: Annotated[
+        SelectorName | None,
+        typer.Option("--selector", show_default="nearest", help="What chooses the mask."),
+    ] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(show_default="as the bank was built", help=_PRESET),
+    ] = None,
+    samples: Samples = None,
+    seed: Seed = None,
+    coils: Coils = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Choose a mask for each slice (for the whole of a 3-D scan) by its low frequencies alone."""
-    from adaptmr.workflows.sampling import select_file
+    from adaptmr.workflows.selection import bank_uncertainty, select_file
 
-    config = _uncertainty(samples, seed)
-    chosen = select_file(scan, sampler, bank, out, config, overwrite=overwrite)
+    base = bank_uncertainty(bank) if preset is None else PRESETS[preset].uncertainty
+    config = _uncertainty(base, samples, seed, coils)
+    chooser = selector(rule or PRESETS[preset or PresetName.HONG2024].selector)
+    chosen = select_file(scan, sampler, bank, out, chooser, config, overwrite=overwrite)
     if as_json:
         print_json(chosen)
         return
@@ -135,3 +195,7 @@ def select(
         )
     Console().print(table)
     typer.echo(f"The decisions, line lists and pictures are in {out}")
+
+
+def _shares(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)

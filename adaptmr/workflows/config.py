@@ -68,6 +68,21 @@ def checked(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
         raise UsageError(what, field=field.replace("_", "-"), got=got, hint=hint) from error
 
 
+def overridden(base: Model, given: Mapping[str, Any], what: str) -> Model:
+    """A configuration with those of its fields changed that the options of a command give.
+
+    Args:
+        base: what holds otherwise.
+        given: fields; those that are None were not given.
+        what: as of `checked`.
+
+    Raises:
+        UsageError: as `checked`.
+    """
+    changes = {name: value for name, value in given.items() if value is not None}
+    return checked(type(base), {**dict(base), **changes}, what)
+
+
 def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str, str | None]:
     """Field, what is wrong with it, and what to do, of the first problem."""
     first = error.errors()[0]

@@ -1,12 +1,11 @@
-"""Adaptive masks from files to files: train a sampler, measure, build a bank, select."""
+"""Samplers from files to files: train one, measure with it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 
 from adaptmr.data.doors import open_scan
@@ -20,37 +19,20 @@ from adaptmr.reconstruction.training.data import (
     split_by_subject,
     subject_of,
 )
-from adaptmr.sampling import bank as banks
 from adaptmr.sampling import persistence
-from adaptmr.sampling.bank import BankConfig, MaskBank
-from adaptmr.sampling.decision import (
-    Decision,
-    ScanDecisions,
-    versions,
-    write_decisions,
-    write_lines,
-)
+from adaptmr.sampling.decision import versions
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
-from adaptmr.sampling.frame import Frame, Positions
+from adaptmr.sampling.frame import Positions
 from adaptmr.sampling.generators import MaskKind, MaskSpec
 from adaptmr.sampling.low_frequency import LowFrequency, acquire_scan, block_of
 from adaptmr.sampling.mixture import MixtureConfig, MixtureSampler
 from adaptmr.sampling.pairs import Pairs, training_pairs
 from adaptmr.sampling.persistence import Sampler, SamplerConfig
-from adaptmr.sampling.posterior import PosteriorSampler, check_made_for
-from adaptmr.sampling.selection import (
-    Adaptation,
-    UncertaintyConfig,
-    measure,
-    measure_training,
-    select,
-)
-from adaptmr.sampling.selector import NearestCentroid
+from adaptmr.sampling.posterior import check_made_for
+from adaptmr.sampling.selection import UncertaintyConfig, measure
 from adaptmr.sampling.training import SamplerTraining, fit, generator_for
-from adaptmr.sampling.uncertainty import UncertaintyMap
-from adaptmr.sampling.volume import for_volume
 from adaptmr.workflows.progress import track
-from adaptmr.workflows.sampling_pictures import choice_picture, uncertainty_picture
+from adaptmr.workflows.sampling_pictures import uncertainty_picture
 
 # Sets the random streams of one training seed apart.
 _FIT, _CALIBRATION = range(2)
@@ -112,36 +94,6 @@ class Measurement(BaseModel):
     slices: tuple[MeasuredSlice, ...]
     values: Path
     """Safetensors: ``uncertainty`` (slices, readout, phase) and ``known`` (slices,)."""
-
-
-class BuiltBank(BaseModel):
-    """A bank as it was written."""
-
-    model_config = ConfigDict(frozen=True)
-
-    bank: Path
-    fingerprint: str
-    acceleration: float
-    """Measured, the low-frequency block included."""
-    budget: int
-    """Positions that each mask acquires."""
-    populations: tuple[int, ...]
-    """Training slices of each mask."""
-    distinct: int
-    """Masks that differ from each other."""
-
-
-class Selection(BaseModel):
-    """The choices of one scan, and where they were written."""
-
-    model_config = ConfigDict(frozen=True)
-
-    decisions: ScanDecisions
-    file: Path
-    lines: tuple[Path, ...]
-    """The line list of each decision."""
-    pictures: tuple[Path, ...]
-    """The picture of each decision."""
 
 
 def train_sampler(
@@ -238,7 +190,7 @@ def measure_file(
     """
     drawer = persistence.load(sampler)
     scan = open_scan(source)
-    low_frequency = _low_frequency(scan, drawer)
+    low_frequency = low_frequency_of(scan, drawer)
     found = measure(drawer, low_frequency, config)
     slices = []
     with complete_folder(out, overwrite=overwrite) as partial:
@@ -270,136 +222,17 @@ def measure_file(
     )
 
 
-def build_bank(
-    files: Sequence[Path],
-    sampler: Path,
-    out: Path,
-    positions: Positions,
-    acceleration: float,
-    config: BankConfig,
-    uncertainty: UncertaintyConfig,
-    *,
-    overwrite: bool = False,
-) -> BuiltBank:
-    """Build a bank of masks from the low-frequency data of scans.
-
-    Args:
-        files: the training scans; they may be undersampled, so long as they hold the block.
-        sampler: folder of the sampler; its block is that of the masks.
-        out: folder for the bank.
-        positions: lines or points.
-        acceleration: of every mask, the block included.
-        config: how many masks, and how they are made.
-        uncertainty: how the uncertainty of the scans is found.
-        overwrite: whether an existing folder may be replaced.
-
-    Raises:
-        BadInputError: a scan or the sampler cannot be read, they do not fit each other, or there
-            are too few slices.
-        UsageError: the block alone takes the budget.
-    """
-    drawer = persistence.load(sampler)
-    parts: list[UncertaintyMap] = []
-    scans: list[Scan] = []
-    for number, file in enumerate(track(files, "measuring")):
-        scan = open_scan(file)
-        # A seed for each scan: one random stream for all would need all coils in one tensor.
-        own = uncertainty.model_copy(update={"seed": uncertainty.seed + number})
-        parts.append(measure_training(drawer, _low_frequency(scan, drawer), own))
-        scans.append(scan)
-    padding = (max(s.padding[0] for s in scans), min(s.padding[1] for s in scans))
-    frame = Frame.of(drawer.matrix, _low_frequency_of(drawer, positions), acceleration, padding)
-    coils = tuple(sorted({scan.coils for scan in scans}))
-    bank, _ = banks.build(UncertaintyMap.concatenate(parts), frame, config, coils=coils)
-    origin: dict[str, JsonValue] = {
-        "sampler": sampler_fingerprint(sampler),
-        "scans": [scan.name for scan in scans],
-        "uncertainty": uncertainty.model_dump(mode="json"),
-    }
-    bank = replace(bank, provenance={**bank.provenance, **origin})
-    banks.save(bank, out, overwrite=overwrite)
-    return BuiltBank(
-        bank=out,
-        fingerprint=bank.fingerprint,
-        acceleration=bank.masks[0].acceleration,
-        budget=bank.masks[0].budget,
-        populations=bank.populations,
-        distinct=len(set(bank.masks)),
-    )
-
-
-def select_file(
-    source: Path,
-    sampler: Path,
-    bank: Path,
-    out: Path,
-    config: UncertaintyConfig,
-    *,
-    overwrite: bool = False,
-) -> Selection:
-    """Choose the mask of every slice of a scan by the nearest centroid, and draw the choices.
-
-    The slices of a 3-D scan (``phase_axes`` 2) share one mask, and there is one decision.
-
-    Args:
-        source: the scan; it may hold no more than the low-frequency block.
-        sampler: folder of the sampler.
-        bank: folder of the bank.
-        out: folder to write: ``decision.json``, ``lines.txt`` and ``choice.png``, the last two
-            with the number of the slice where there are several decisions.
-        config: how the uncertainty is found.
-        overwrite: whether an existing folder may be replaced.
-
-    Raises:
-        BadInputError: the scan, the sampler or the bank cannot be read, or do not fit each other.
-    """
-    drawer, masks = persistence.load(sampler), banks.load(bank)
-    _check_bank(masks, drawer, bank)
-    scan = open_scan(source)
-    identity = sampler_fingerprint(sampler)
-    adaptation = Adaptation(masks, NearestCentroid(), drawer, identity, config)
-    decisions = select(scan, adaptation)
-    if scan.header.phase_axes == 2:
-        decisions = (for_volume(decisions, masks),)
-    chosen = ScanDecisions(scan=scan.name, decisions=decisions)
-    endings = [""] if len(decisions) == 1 else [f"-{d.slice_index:03d}" for d in decisions]
-    with complete_folder(out, overwrite=overwrite) as partial:
-        write_decisions(chosen, partial / "decision.json")
-        low_frequency = _low_frequency(scan, drawer)
-        for decision, ending in zip(track(decisions, "drawing"), endings, strict=True):
-            write_lines(masks.masks[decision.index], partial / f"lines{ending}.txt")
-            picture = _picture(decision, masks, low_frequency, drawer, config)
-            (partial / f"choice{ending}.png").write_bytes(picture)
-    return Selection(
-        decisions=chosen,
-        file=out / "decision.json",
-        lines=tuple(out / f"lines{ending}.txt" for ending in endings),
-        pictures=tuple(out / f"choice{ending}.png" for ending in endings),
-    )
-
-
 def sampler_fingerprint(folder: Path) -> str:
     """Identity of a sampler: sha256 of its manifest, which lists the sha256 of its files."""
     return sha256(folder / MANIFEST)
 
 
-def _picture(
-    decision: Decision,
-    bank: MaskBank,
-    low_frequency: LowFrequency,
-    sampler: PosteriorSampler,
-    config: UncertaintyConfig,
-) -> bytes:
-    """The picture of a decision; that for a volume shows its middle slice."""
-    volume = decision.slice_index is None
-    index = low_frequency.batch // 2 if volume else decision.slice_index or 0
-    shown = low_frequency[index : index + 1]
-    values = measure(sampler, shown, config).values[0]
-    return choice_picture(shown.image[0], values, bank, decision)
+def low_frequency_of(scan: Scan, sampler: Sampler) -> LowFrequency:
+    """The sampler's block of a scan.
 
-
-def _low_frequency(scan: Scan, sampler: Sampler) -> LowFrequency:
-    """The sampler's block of a scan."""
+    Raises:
+        BadInputError: the scan is of another matrix, or does not hold the block.
+    """
     if scan.matrix != sampler.matrix:
         raise BadInputError(
             "the scan is of another matrix than the sampler",
@@ -410,31 +243,3 @@ def _low_frequency(scan: Scan, sampler: Sampler) -> LowFrequency:
             hint="Train a sampler for this matrix, or crop the scan",
         )
     return acquire_scan(scan, sampler.block)
-
-
-def _low_frequency_of(sampler: Sampler, positions: Positions) -> tuple[int, ...]:
-    """The sampler's block as a mask gives it: one number for lines, two for points."""
-    if positions is Positions.POINTS:
-        return tuple(sampler.block)
-    if sampler.block[0] != sampler.matrix[0]:
-        raise BadInputError(
-            "the sampler was trained for points, not for lines",
-            field="block",
-            got=f"{tuple(sampler.block)} of {tuple(sampler.matrix)}",
-            expected="the whole readout",
-            hint="Build masks of points, or train a sampler with 'positions: lines'",
-        )
-    return (sampler.block[1],)
-
-
-def _check_bank(bank: MaskBank, sampler: Sampler, folder: Path) -> None:
-    got, expected = (bank.matrix, bank.block), (tuple(sampler.matrix), tuple(sampler.block))
-    if got != expected:
-        raise BadInputError(
-            "the bank was not built for this sampler",
-            file=folder,
-            field="matrix" if got[0] != expected[0] else "block",
-            got=f"block {got[1]} of {got[0]}",
-            expected=f"block {expected[1]} of {expected[0]}",
-            hint="Give the sampler that the bank was built with",
-        )

@@ -39,12 +39,12 @@ def uncertainty_picture(low: Tensor, samples: Tensor, values: Tensor) -> bytes:
     )
 
 
-def choice_picture(low: Tensor, values: Tensor, bank: MaskBank, decision: Decision) -> bytes:
+def choice_picture(low: Tensor, values: Tensor | None, bank: MaskBank, decision: Decision) -> bytes:
     """What a mask was chosen by, and among which.
 
     Args:
         low: (rows, columns) low-frequency image.
-        values: (rows, columns) uncertainty; zero where it is not known.
+        values: (rows, columns) uncertainty; zero where it is not known, none where nobody asked.
         bank: the masks.
         decision: the choice.
 
@@ -56,11 +56,9 @@ def choice_picture(low: Tensor, values: Tensor, bank: MaskBank, decision: Decisi
         for number, score in enumerate(decision.scores)
     ]
     masks = [mask_picture(mask, bank.matrix[0]) for mask in bank.masks]
+    evidence = [("low frequencies", magnitude_picture(low, (0.0, float(low.max()))))]
+    if values is not None:
+        evidence.append((_UNCERTAINTY, kspace_picture(values.sqrt())))
     return picture_row(
-        [
-            ("low frequencies", magnitude_picture(low, (0.0, float(low.max())))),
-            (_UNCERTAINTY, kspace_picture(values.sqrt())),
-            *zip(titles, masks, strict=True),
-        ],
-        framed=2 + decision.index,
+        [*evidence, *zip(titles, masks, strict=True)], framed=len(evidence) + decision.index
     )
