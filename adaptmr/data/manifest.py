@@ -21,27 +21,30 @@ def sha256(file: Path) -> str:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write ``manifest.json`` over all files below ``folder``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    digests = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-    (folder / MANIFEST).write_text(json.dumps({"sha256": digests}, indent=1) + "\n")
+    """Write ``manifest.json`` over all files below ``folder``, manifests of its parts included."""
+    own = folder / MANIFEST
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != own)
+    own.write_text(_text({path.relative_to(folder).as_posix(): sha256(path) for path in files}))
 
 
 def check_manifest(folder: Path) -> None:
     """Check that the files of ``folder`` are those its manifest lists, byte for byte.
 
     Raises:
-        BadInputError: no manifest, or a file is missing or altered.
+        BadInputError: no manifest, or a file is missing or altered, be it the manifest.
     """
     path = folder / MANIFEST
     try:
-        digests = dict(json.loads(path.read_text())["sha256"])
+        text = path.read_text()
+        digests = dict(json.loads(text)["sha256"])
     except FileNotFoundError as error:
         raise BadInputError(
             "the manifest is missing", file=path, hint="Name the folder that a command wrote"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInputError("the manifest cannot be read", file=path, got=str(error)) from error
+    if text != _text(digests):
+        raise BadInputError("the manifest was altered after it was written", file=path)
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file():
@@ -55,6 +58,10 @@ def check_manifest(folder: Path) -> None:
                 expected=digest[:16],
                 hint="Copy the folder again, or make it anew",
             )
+
+
+def _text(digests: dict[str, str]) -> str:
+    return json.dumps({"sha256": digests}, indent=1) + "\n"
 
 
 def read_description(file: Path, kind: type[Description], what: str) -> Description:

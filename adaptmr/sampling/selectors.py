@@ -34,6 +34,11 @@ def selector(name: SelectorName) -> Selector:
     return _SELECTORS[name]
 
 
+def name_of(selector: Selector) -> SelectorName | None:
+    """The name of a selector; None for one that needs more than a bank and a slice."""
+    return next((name for name, known in _SELECTORS.items() if known == selector), None)
+
+
 _SELECTORS: dict[SelectorName, Selector] = {
     SelectorName.NEAREST: NearestCentroid(),
     SelectorName.COSINE: NearestCentroid(Similarity.COSINE),
