@@ -14,6 +14,7 @@ from torch import Tensor
 from adaptmr.data.positions import centred_block
 from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
+from adaptmr.kernels.energy import energy
 from adaptmr.kernels.fourier import inverse_fourier
 
 
@@ -59,7 +60,7 @@ class LowFrequency:
     @property
     def coil_images(self) -> Tensor:
         """(batch, coil, rows, columns) complex zero-filled images, in the units of the k-space."""
-        return inverse_fourier(_zero_filled(self.kspace, self.matrix, self.block))
+        return _coil_images(self.kspace, self.matrix, self.block)
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
@@ -113,8 +114,7 @@ def acquire(kspace: Tensor, block: tuple[int, int]) -> LowFrequency:
             expected="finite numbers",
             hint="Export the scan again, or leave the slice out",
         )
-    coil_images = inverse_fourier(_zero_filled(measured, matrix, block))
-    image = torch.linalg.vector_norm(coil_images, dim=1)
+    image = energy(_coil_images(measured, matrix, block), (1,)).sqrt()
     scale = image.amax(dim=(-2, -1))
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     return LowFrequency(image / scale[:, None, None], scale, block, measured)
@@ -180,8 +180,11 @@ def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
     return rows, columns
 
 
-def _zero_filled(measured: Tensor, matrix: tuple[int, int], block: tuple[int, int]) -> Tensor:
+def _coil_images(measured: Tensor, matrix: tuple[int, int], block: tuple[int, int]) -> Tensor:
+    """Zero-filled images, one axis after the other: no transforms of columns that are all zero."""
     rows, columns = block_region(matrix, block)
-    kspace = measured.new_zeros(*measured.shape[:-2], *matrix)
-    kspace[..., rows, columns] = measured
-    return kspace
+    tall = measured.new_zeros(*measured.shape[:-2], matrix[0], block[1])
+    tall[..., rows, :] = measured
+    wide = measured.new_zeros(*measured.shape[:-2], *matrix)
+    wide[..., columns] = inverse_fourier(tall, (-2,))
+    return inverse_fourier(wide, (-1,))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from adaptmr.errors import BadInputError, UsageError
+from adaptmr.kernels.energy import energy
 from adaptmr.sampling.low_frequency import LowFrequency, block_region
 from adaptmr.sampling.posterior import PosteriorSampler
 
@@ -112,11 +113,10 @@ class SpectralVariance:
         kspace = torch.fft.fft2(torch.where(weight, coil_images, zero), norm="ortho")
         new = use.sum(0)
         mean = kspace.sum(0) / _broad(new.clamp(min=1), 4)
-        deviation = torch.view_as_real((kspace - mean) * weight)
-        squares = deviation.square().sum((0, 2, -1))
+        squares = energy((kspace - mean) * weight, (0, 2))
         total = (self.count + new).clamp(min=1)
         step = mean - self.mean
-        spread = torch.view_as_real(step).square().sum((1, -1))
+        spread = energy(step, (1,))
         self.squares = self.squares + squares + spread * _broad(self.count * new / total, 3)
         self.mean = self.mean + step * _broad(new / total, 4)
         self.count = self.count + new
@@ -129,7 +129,7 @@ class SpectralVariance:
 
     def energy(self) -> Tensor:
         """(batch,) sum of squares of the mean."""
-        return torch.view_as_real(self.mean).square().sum((1, 2, 3, 4))
+        return energy(self.mean, (1, 2, 3))
 
 
 def uncertainty(
@@ -196,7 +196,7 @@ def sensitivity_maps(low_frequency: LowFrequency) -> Tensor:
         (batch, coil, rows, columns) complex.
     """
     coil_images = low_frequency.coil_images
-    magnitude = torch.linalg.vector_norm(coil_images, dim=1, keepdim=True)
+    magnitude = energy(coil_images, (1,)).sqrt()[:, None]
     smallest = torch.finfo(magnitude.dtype).tiny
     return torch.where(magnitude > smallest, coil_images / magnitude.clamp(min=smallest), 0)
 
