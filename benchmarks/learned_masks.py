@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adaptmr.data.fastmri import read_scan
 from adaptmr.data.positions import centred_block
@@ -45,10 +45,13 @@ from adaptmr.reconstruction.metrics import PROTOCOLS, Metrics, ProtocolName
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.networks.varnet import VarNetConfig
 from adaptmr.reconstruction.statistics import paired_bootstrap
+from adaptmr.reconstruction.training.cohort import open_cohort
 from adaptmr.reconstruction.training.config import TrainConfig
-from adaptmr.reconstruction.training.run import run_training, train
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import run_folder, train, train_network
 from adaptmr.sampling.generators import MaskKind, MaskSpec, make_mask
 from adaptmr.sampling.mask import Mask
+from adaptmr.sampling.sources import FixedMask
 from adaptmr.workflows.environment import environment
 
 PROTOCOL = ProtocolName.FASTMRI_VOLUME
@@ -108,18 +111,9 @@ def settings(data: Path, steps: int, seed: int) -> dict[str, Any]:
 
 def train_fixed(config: TrainConfig, mask: Mask, out: Path) -> Path:
     """Train a network with one mask for all batches."""
-    from adaptmr.reconstruction.training.data import Batch
-    from adaptmr.reconstruction.training.module import ReconstructionTraining
-
-    class Fixed(ReconstructionTraining):
-        def image(self, batch: Batch, _index: int) -> Tensor:
-            image: Tensor = self.reconstructor(batch.kspace, mask)
-            return image
-
-    def begin(_: Sequence[Scan], __: Sequence[Scan]) -> Fixed:
-        return Fixed(checkpoint.build(config.architecture, config.seed), config)
-
-    return run_training(config, out, begin, checkpoint.save, overwrite=False, resume=False)
+    cohort = open_cohort(config.data, config.validation_fraction, config.seed)
+    material = Material(cohort, (FixedMask(mask),))
+    return train_network(config.architecture, config, material, out, run_folder(out), resume=False)
 
 
 def centre(matrix: tuple[int, int]) -> Mask:

@@ -86,6 +86,15 @@ class MaskSpec(BaseModel):
         block = tuple(round(size * self.low_frequency_fraction) for size in sizes)
         return block if all(block) else (0,) * len(sizes)
 
+    @property
+    def fingerprint(self) -> str:
+        """The specification as JSON: equal ones make equal masks."""
+        return self.model_dump_json()
+
+    def make(self, matrix: tuple[int, int], seed: Seed, padding: tuple[int, int] | None) -> Mask:
+        """`make_mask`, as a `adaptmr.sampling.sources.MaskSource`."""
+        return make_mask(self, matrix, seed=seed, padding=padding)
+
 
 _POINTS = {MaskKind.RANDOM_2D, MaskKind.VARIABLE_DENSITY_2D, MaskKind.POISSON}
 

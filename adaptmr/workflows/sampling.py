@@ -13,12 +13,8 @@ from adaptmr.data.files import complete_folder
 from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
-from adaptmr.reconstruction.training.data import (
-    fingerprint,
-    open_scans,
-    split_by_subject,
-    subject_of,
-)
+from adaptmr.reconstruction.training.cohort import Cohort, open_cohort
+from adaptmr.reconstruction.training.run import run_folder
 from adaptmr.sampling import persistence
 from adaptmr.sampling.decision import versions
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
@@ -38,13 +34,11 @@ from adaptmr.workflows.sampling_pictures import uncertainty_picture
 _FIT, _CALIBRATION = range(2)
 
 
-class TrainSamplerConfig(BaseModel):
-    """One training of a sampler; read from YAML by the command line."""
+class SamplerSettings(BaseModel):
+    """A sampler and its training, whatever on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path
-    """Folder of fully sampled fastMRI HDF5 files."""
     positions: Positions = Positions.LINES
     """What the masks are made of, which says what the low-frequency block is made of."""
     acceleration: float = Field(default=4.0, ge=1, allow_inf_nan=False)
@@ -55,9 +49,6 @@ class TrainSamplerConfig(BaseModel):
     """Which sampler, and how large."""
     training: SamplerTraining = SamplerTraining()
     """How it is trained; of a mixture only the seed is used."""
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the subjects that is kept out: the epoch that does best on them is kept, and the
-    spectrum of a flow's samples is calibrated on them."""
 
     def block(self, matrix: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the low-frequency block of a matrix."""
@@ -66,6 +57,16 @@ class TrainSamplerConfig(BaseModel):
             kind=kind, acceleration=self.acceleration, center_fraction=self.center_fraction
         )
         return block_of(spec.low_frequency(matrix), matrix)
+
+
+class TrainSamplerConfig(SamplerSettings):
+    """One training of a sampler; read from YAML by the command line."""
+
+    data: Path
+    """Folder of fully sampled fastMRI HDF5 files."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the subjects that is kept out: the epoch that does best on them is kept, and the
+    spectrum of a flow's samples is calibrated on them."""
 
 
 class MeasuredSlice(BaseModel):
@@ -123,23 +124,47 @@ def train_sampler(
             file=out,
             hint="Choose another name, or allow it to be replaced with --overwrite",
         )
-    scans = open_scans(config.data)
-    seed = config.training.seed
-    training, validation = split_by_subject(scans, config.validation_fraction, seed)
-    pairs = training_pairs(track(training, "reading"), config.block)
-    kept_out = training_pairs(validation, config.block) if validation else None
-    sampler = persistence.build(config.sampler, pairs.matrix, pairs.block, seed)
+    cohort = open_cohort(config.data, config.validation_fraction, config.training.seed)
+    return train_sampler_on(
+        cohort, config, out, run_folder(out), overwrite=overwrite, resume=resume
+    )
+
+
+def train_sampler_on(
+    cohort: Cohort,
+    config: SamplerSettings,
+    out: Path,
+    run: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Path:
+    """Train a sampler on scans that are open already.
+
+    Args:
+        cohort: the scans.
+        config: which sampler, and how it is trained.
+        out: folder for the sampler.
+        run: folder of the training while it runs.
+        overwrite: as of `train_sampler`.
+        resume: as of `train_sampler`.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BadInputError: as `train_sampler`.
+        UsageError: as `train_sampler`.
+    """
+    pairs = training_pairs(track(cohort.training, "reading"), config.block)
+    kept_out = training_pairs(cohort.validation, config.block) if cohort.validation else None
+    sampler = persistence.build(config.sampler, pairs.matrix, pairs.block, config.training.seed)
     if kept_out is not None:
         check_made_for(sampler, kept_out)
-    trained = _trained(sampler, pairs, kept_out, config, out.with_name(out.name + ".run"), resume)
+    trained = _trained(sampler, pairs, kept_out, config, run, resume)
     provenance = {
         "config": config.model_dump(mode="json"),
-        "data": {
-            "fingerprint": fingerprint(config.data, scans),
-            "training_subjects": sorted({subject_of(scan) for scan in training}),
-            "validation_subjects": sorted({subject_of(scan) for scan in validation}),
-            "slices": len(pairs),
-        },
+        "data": {**cohort.description, "pairs": len(pairs)},
         "versions": versions(),
         **trained,
     }
@@ -151,7 +176,7 @@ def _trained(
     sampler: Sampler,
     pairs: Pairs,
     kept_out: Pairs | None,
-    config: TrainSamplerConfig,
+    config: SamplerSettings,
     run: Path,
     resume: bool,
 ) -> Mapping[str, Any]:

@@ -10,8 +10,11 @@ from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.learned import joint
 from adaptmr.reconstruction.learned.joint import LearnerConfig
+from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.training.cohort import open_cohort
 from adaptmr.reconstruction.training.config import TrainConfig
-from adaptmr.reconstruction.training.run import run_training
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import run_folder, run_training
 from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.generators import MaskSpec
 
@@ -52,15 +55,27 @@ def train_jointly(
         BadInputError: as `run.train`, or the scans are of several matrices or paddings.
         UsageError: as `run.train`, or the block leaves nothing of the budget.
     """
+    cohort = open_cohort(config.data, config.validation_fraction, config.seed)
 
-    def begin(training: Sequence[Scan], validation: Sequence[Scan]) -> "JointTraining":
+    def begin() -> "JointTraining":
         from adaptmr.reconstruction.learned.module import JointTraining
 
-        frame = _frame((*training, *validation), config.masks[0])
+        frame = _frame(cohort.scans, config.masks[0])
         learned = joint.build(config.architecture, config.learner, frame, config.seed)
+        first = checkpoint.begin(config.architecture, config.seed, config.initial)
+        learned.network.load_state_dict(first.state_dict())
         return JointTraining(learned, config)
 
-    return run_training(config, out, begin, joint.save, overwrite=overwrite, resume=resume)
+    return run_training(
+        config,
+        Material(cohort, config.masks, initial=config.initial),
+        out,
+        run_folder(out),
+        begin,
+        joint.save,
+        overwrite=overwrite,
+        resume=resume,
+    )
 
 
 def _frame(scans: Sequence[Scan], spec: MaskSpec) -> Frame:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from adaptmr.data.artefact import load_weights, read_artefact, write_artefact
 from adaptmr.data.weights import initialise, read_weights
+from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.networks.fastmri_weights import from_fastmri
 from adaptmr.reconstruction.networks.unet import UNetConfig, UNetReconstructor
 from adaptmr.reconstruction.networks.varnet import VarNet, VarNetConfig
@@ -44,6 +45,33 @@ def build(architecture: UNetConfig | VarNetConfig, seed: int) -> Network:
             if ".last." in name:
                 torch.nn.init.zeros_(parameter)
     return network
+
+
+def begin(
+    architecture: UNetConfig | VarNetConfig, seed: int, initial: Path | None = None
+) -> Network:
+    """The network that a training starts from: one in a folder, or a new one.
+
+    Args:
+        architecture: which network, and how large.
+        seed: of the first weights of a new one.
+        initial: folder that `save` wrote; a new network when not given.
+
+    Raises:
+        BadInputError: the folder cannot be read, or holds another architecture.
+    """
+    if initial is None:
+        return build(architecture, seed)
+    network = load(initial)
+    if network.config != architecture:
+        raise BadInputError(
+            "the initial network is of another architecture",
+            file=initial,
+            field="initial",
+            got=network.config,
+            expected=architecture,
+        )
+    return network.train()
 
 
 def _shell(architecture: UNetConfig | VarNetConfig) -> Network:

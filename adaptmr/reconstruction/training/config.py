@@ -9,17 +9,11 @@ from adaptmr.reconstruction.networks.checkpoint import Architecture
 from adaptmr.sampling.generators import MaskSpec
 
 
-class TrainConfig(BaseModel):
-    """One training run; read from YAML by the command line."""
+class Schedule(BaseModel):
+    """How a network is trained, whatever it is and whatever on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path
-    """Folder of fully sampled fastMRI HDF5 files."""
-    architecture: Architecture
-    """Which network, and how large."""
-    masks: tuple[MaskSpec, ...] = Field(min_length=1)
-    """Masks to train for; each training batch gets one of them at random."""
     epochs: PositiveInt = 50
     batch_size: PositiveInt = 1
     """Slices per step on each device; slices of one batch have one size and share one mask."""
@@ -28,13 +22,8 @@ class TrainConfig(BaseModel):
     learning_rate_step: PositiveInt = 40
     """Epochs after which the learning rate is multiplied by ``learning_rate_decay``."""
     learning_rate_decay: PositiveFloat = 0.1
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the subjects that is kept out; the epoch that does best on them is exported. With 0
-    the last epoch is exported."""
     max_slices: PositiveInt | None = None
     """Largest number of training slices, taken at random; all when not given."""
-    seed: NonNegativeInt = 0
-    """Seed of the first weights, the split, the order and the masks."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """Precision of the networks; Fourier transforms and coil maps stay in single precision."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -42,3 +31,26 @@ class TrainConfig(BaseModel):
     """Number of devices, or all there are."""
     workers: NonNegativeInt = 0
     """Processes that read data beside the training; 0 reads in the training process."""
+
+
+class SeededSchedule(Schedule):
+    """A schedule with the seed of all that is random in it."""
+
+    seed: NonNegativeInt = 0
+    """Seed of the first weights, the split, the order and the masks."""
+
+
+class TrainConfig(SeededSchedule):
+    """One training run; read from YAML by the command line."""
+
+    data: Path
+    """Folder of fully sampled fastMRI HDF5 files."""
+    architecture: Architecture
+    """Which network, and how large."""
+    masks: tuple[MaskSpec, ...] = Field(min_length=1)
+    """Masks to train for; each training batch gets one of them at random."""
+    initial: Path | None = None
+    """Folder of a network of the same architecture whose weights to start from."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the subjects that is kept out; the epoch that does best on them is exported. With 0
+    the last epoch is exported."""

@@ -1,11 +1,11 @@
-"""Training data: scans split by subject, batches of equal shape that share one mask."""
+"""Training data: batches of equal shape that share one mask."""
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +13,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from adaptmr.data.crop import center_crop
-from adaptmr.data.fastmri import read_scan
+from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.data.scan import Scan, Stack
-from adaptmr.data.target import with_target
-from adaptmr.errors import BadInputError
-from adaptmr.sampling.generators import MaskSpec, Seed, make_mask
+from adaptmr.reconstruction.training.cohort import Cohort
+from adaptmr.sampling.generators import Seed
 from adaptmr.sampling.mask import Mask
+from adaptmr.sampling.sources import MaskSource
 
-# Sets the streams of random numbers of one training seed apart.
-_SPLIT, _ORDER, _MASK, _CHOICE = range(4)
+# Sets the streams of random numbers of one training seed apart; 0 is the split by subject.
+_ORDER, _MASK, _CHOICE, _EMPHASIS = 1, 2, 3, 5
+
+
+Slice = tuple[Scan, int]
+"""A slice before it is read: its scan, and its index there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +60,8 @@ class Batch:
 class Plan:
     """A batch before it is read: slices as (scan, slice index), the mask, and its seed."""
 
-    slices: tuple[tuple[Scan, int], ...]
-    masks: MaskSpec
+    slices: tuple[Slice, ...]
+    masks: MaskSource
     seed: Seed
 
     def read(self) -> Batch:
@@ -72,7 +76,7 @@ class Plan:
             kspace=torch.stack([scan.kspace[index] for scan, index in self.slices]),
             target=torch.stack([_target(scan)[index] for scan, index in self.slices]),
             data_range=torch.tensor([_maximum(scan) for scan, _ in self.slices]),
-            mask=make_mask(self.masks, first.matrix, seed=self.seed, padding=first.padding),
+            mask=self.masks.make(first.matrix, self.seed, first.padding),
             sources=tuple((scan.name, index) for scan, index in self.slices),
         )
 
@@ -90,48 +94,6 @@ class Batches(Dataset[Batch]):
         return self.plans[index].read()
 
 
-def open_scans(folder: Path) -> tuple[Scan, ...]:
-    """Open all fastMRI files (``*.h5``) of a folder, in the order of their names.
-
-    A scan without reference images gets the root sum of squares of its k-space as target.
-
-    Raises:
-        BadInputError: no file, or one that is damaged, undersampled or empty.
-    """
-    files = sorted(folder.glob("*.h5"))
-    if not files:
-        raise BadInputError(
-            "there is nothing to train on",
-            file=folder,
-            got="no .h5 file" if folder.is_dir() else "no such folder",
-            expected="a folder of fastMRI HDF5 files",
-            hint="Make some with 'adaptmr simulate', or name another folder",
-        )
-    return tuple(_trainable(read_scan(file), file) for file in files)
-
-
-def _trainable(scan: Scan, file: Path) -> Scan:
-    if not scan.fully_sampled:
-        raise BadInputError(
-            "an undersampled scan cannot be trained on",
-            file=file,
-            got=f"{scan.acceleration:.2f} times undersampled k-space",
-            expected="fully sampled k-space",
-            hint="Move the file out of the folder",
-        )
-    if scan.target is None:
-        scan = with_target(scan)
-    if not _maximum(scan) > 0:
-        raise BadInputError(
-            "the target is zero everywhere",
-            file=file,
-            field="max",
-            got=scan.maximum,
-            hint="Move the file out of the folder",
-        )
-    return scan
-
-
 def _target(scan: Scan) -> Stack:
     if scan.target is None:
         raise ValueError(f"{scan.name} has no target")
@@ -142,44 +104,7 @@ def _maximum(scan: Scan) -> float:
     return 0.0 if scan.maximum is None else scan.maximum
 
 
-def subject_of(scan: Scan) -> str:
-    """The subject of a scan; a scan that names none is a subject of its own."""
-    return scan.header.subject or scan.name
-
-
-def split_by_subject(
-    scans: Sequence[Scan], fraction: float, seed: int
-) -> tuple[tuple[Scan, ...], tuple[Scan, ...]]:
-    """Scans for training and for validation, no subject in both.
-
-    Args:
-        scans: all scans.
-        fraction: share of the subjects for validation; at least one when it is positive.
-        seed: seed of the choice.
-
-    Raises:
-        BadInputError: validation is asked for, and there is only one subject.
-    """
-    subjects = sorted({subject_of(scan) for scan in scans})
-    count = max(1, round(fraction * len(subjects))) if fraction > 0 else 0
-    if count >= len(subjects):
-        raise BadInputError(
-            "there are too few subjects to keep some for validation",
-            field="validation_fraction",
-            got=f"{len(subjects)} subjects, {count} of them for validation",
-            hint="Add subjects, or set validation_fraction to 0",
-        )
-    order = np.random.default_rng((seed, _SPLIT)).permutation(len(subjects))
-    held_out = {subjects[index] for index in order[:count]}
-    return (
-        tuple(scan for scan in scans if subject_of(scan) not in held_out),
-        tuple(scan for scan in scans if subject_of(scan) in held_out),
-    )
-
-
-def training_slices(
-    scans: Sequence[Scan], limit: int | None, seed: int
-) -> tuple[tuple[Scan, int], ...]:
+def training_slices(scans: Sequence[Scan], limit: int | None, seed: int) -> tuple[Slice, ...]:
     """All slices of the scans, or ``limit`` of them taken at random."""
     slices = [(scan, index) for scan in scans for index in range(scan.slices)]
     if limit is None or limit >= len(slices):
@@ -188,9 +113,41 @@ def training_slices(
     return tuple(slices[index] for index in sorted(chosen))
 
 
+@dataclass(frozen=True, eq=False)
+class Emphasis:
+    """Some slices come more often than the others.
+
+    Attributes:
+        slices: those slices.
+        share: of each epoch's slices, the part that is taken from these; the rest is from all.
+    """
+
+    slices: tuple[Slice, ...]
+    share: float
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the names of the slices, and the share."""
+        names = [(scan.name, index) for scan, index in self.slices]
+        return hashlib.sha256(repr((names, self.share)).encode()).hexdigest()
+
+    def epoch(self, slices: Sequence[Slice], seed: int, epoch: int) -> tuple[Slice, ...]:
+        """The slices of one epoch, as many as there are in all."""
+        own = round(self.share * len(slices)) if self.slices else 0
+        generator = np.random.default_rng((seed, _EMPHASIS, epoch))
+        others = generator.permutation(len(slices))[: len(slices) - own]
+        repeats = -(-own // max(1, len(self.slices)))
+        turns = [generator.permutation(len(self.slices)) for _ in range(repeats)]
+        favoured = np.concatenate([np.empty(0, np.int64), *turns])[:own]
+        return (
+            *(slices[index] for index in others),
+            *(self.slices[index] for index in favoured),
+        )
+
+
 def training_plans(
-    slices: Sequence[tuple[Scan, int]],
-    masks: Sequence[MaskSpec],
+    slices: Sequence[Slice],
+    masks: Sequence[MaskSource],
     batch_size: int,
     seed: int,
     epoch: int,
@@ -226,17 +183,21 @@ def training_plans(
 
 
 def validation_plans(
-    scans: Sequence[Scan], masks: Sequence[MaskSpec], batch_size: int
+    scans: Sequence[Scan], masks: Sequence[MaskSource], batch_size: int
 ) -> tuple[Plan, ...]:
-    """Every slice of every scan under every kind of mask, seeded by file name: always the same."""
+    """Every slice of every scan under every kind of mask, seeded by file name: always the same.
+
+    A source that stands in ``masks`` several times counts once.
+    """
+    distinct = {source.fingerprint: source for source in masks}.values()
     return tuple(
         Plan(
             tuple((scan, index) for index in range(start, min(start + batch_size, scan.slices))),
-            spec,
+            source,
             scan.name,
         )
         for scan in scans
-        for spec in masks
+        for source in distinct
         for start in range(0, scan.slices, batch_size)
     )
 
@@ -247,10 +208,28 @@ def common_crop(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return image, center_crop(target, (image.shape[-2], image.shape[-1]))
 
 
-def fingerprint(folder: Path, scans: Sequence[Scan]) -> str:
-    """sha256 over name, length, shape and subject of each file; not over its content."""
-    listing = [
-        [scan.name, (folder / scan.name).stat().st_size, scan.kspace.shape, subject_of(scan)]
-        for scan in scans
-    ]
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a training learns from.
+
+    Attributes:
+        cohort: the scans.
+        masks: each batch gets a mask of one of these sources at random.
+        emphasis: slices that come more often; all alike when not given.
+        initial: folder of the artefact whose weights the training starts from.
+    """
+
+    cohort: Cohort
+    masks: tuple[MaskSource, ...]
+    emphasis: Emphasis | None = None
+    initial: Path | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Trainings of one configuration and identity end with the same weights."""
+        return {
+            "data": self.cohort.fingerprint,
+            "masks": [source.fingerprint for source in self.masks],
+            "emphasis": None if self.emphasis is None else self.emphasis.fingerprint,
+            "initial": None if self.initial is None else sha256(self.initial / MANIFEST),
+        }

@@ -11,13 +11,13 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.similarity import ssim
-from adaptmr.reconstruction.training.config import TrainConfig
+from adaptmr.reconstruction.training.config import SeededSchedule
 from adaptmr.reconstruction.training.data import (
     Batch,
     Batches,
+    Material,
     Plan,
     common_crop,
     training_plans,
@@ -35,7 +35,7 @@ class ReconstructionTraining(BestEpoch):
         config: learning rates.
     """
 
-    def __init__(self, reconstructor: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, reconstructor: nn.Module, config: SeededSchedule) -> None:
         super().__init__()
         self.reconstructor = reconstructor
         self.config = config
@@ -95,32 +95,29 @@ class ReconstructionData(LightningDataModule):
     """The batches of each epoch.
 
     Args:
-        training: scans to train on.
-        validation: scans to validate on, of other subjects.
-        config: masks, batch size, seed, readers.
+        material: scans, masks, and which slices come more often.
+        config: batch size, seed, readers.
     """
 
-    def __init__(
-        self, training: Sequence[Scan], validation: Sequence[Scan], config: TrainConfig
-    ) -> None:
+    def __init__(self, material: Material, config: SeededSchedule) -> None:
         super().__init__()
-        self.slices = training_slices(training, config.max_slices, config.seed)
-        self.validation = validation
+        self.material = material
+        self.slices = training_slices(material.cohort.training, config.max_slices, config.seed)
         self.config = config
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the current epoch."""
-        config = self.config
+        config, emphasis = self.config, self.material.emphasis
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        slices = emphasis.epoch(self.slices, config.seed, epoch) if emphasis else self.slices
         return self._loader(
-            training_plans(self.slices, config.masks, config.batch_size, config.seed, epoch)
+            training_plans(slices, self.material.masks, config.batch_size, config.seed, epoch)
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The same batches every time; none without validation."""
-        return self._loader(
-            validation_plans(self.validation, self.config.masks, self.config.batch_size)
-        )
+        scans = self.material.cohort.validation
+        return self._loader(validation_plans(scans, self.material.masks, self.config.batch_size))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Lightning cannot move frozen values by itself."""

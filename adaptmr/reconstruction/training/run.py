@@ -5,21 +5,17 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.networks import checkpoint
-from adaptmr.reconstruction.training.config import TrainConfig
-from adaptmr.reconstruction.training.data import (
-    fingerprint,
-    open_scans,
-    split_by_subject,
-    subject_of,
-)
+from adaptmr.reconstruction.networks.checkpoint import Architecture
+from adaptmr.reconstruction.training.cohort import open_cohort
+from adaptmr.reconstruction.training.config import SeededSchedule, TrainConfig
+from adaptmr.reconstruction.training.data import Material
 from adaptmr.sampling.training import quiet
 
 if TYPE_CHECKING:
@@ -52,31 +48,82 @@ def train(config: TrainConfig, out: Path, *, overwrite: bool = False, resume: bo
         BadInputError: the data cannot be trained on, ``out`` exists, or the loss became NaN.
         UsageError: the stopped run had another configuration or other data.
     """
+    cohort = open_cohort(config.data, config.validation_fraction, config.seed)
+    return train_network(
+        config.architecture,
+        config,
+        Material(cohort, config.masks, initial=config.initial),
+        out,
+        run_folder(out),
+        overwrite=overwrite,
+        resume=resume,
+    )
 
-    def begin(_: Sequence[Scan], __: Sequence[Scan]) -> "ReconstructionTraining":
+
+def train_network(
+    architecture: Architecture,
+    config: SeededSchedule,
+    material: Material,
+    out: Path,
+    run: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Path:
+    """Train a network on scans that are open already.
+
+    Args:
+        architecture: which network, and how large.
+        config: how.
+        material: on what.
+        out: folder for the network.
+        run: folder of the training while it runs.
+        overwrite: as of `train`.
+        resume: as of `train`.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BadInputError: as `train`; also when the initial network is of another architecture.
+        UsageError: as `train`.
+    """
+
+    def begin() -> "ReconstructionTraining":
         from adaptmr.reconstruction.training.module import ReconstructionTraining
 
-        network = checkpoint.build(config.architecture, config.seed)
+        network = checkpoint.begin(architecture, config.seed, material.initial)
         return ReconstructionTraining(network, config)
 
-    return run_training(config, out, begin, checkpoint.save, overwrite=overwrite, resume=resume)
+    return run_training(
+        config, material, out, run, begin, checkpoint.save, overwrite=overwrite, resume=resume
+    )
+
+
+def run_folder(out: Path) -> Path:
+    """Where the state of the training of ``out`` is kept while it runs: beside it."""
+    return out.with_name(out.name + ".run")
 
 
 def run_training(
-    config: TrainConfig,
+    config: SeededSchedule,
+    material: Material,
     out: Path,
-    begin: Callable[[Sequence[Scan], Sequence[Scan]], "ReconstructionTraining"],
+    run: Path,
+    begin: Callable[[], "ReconstructionTraining"],
     export: Callable[..., None],
     *,
     overwrite: bool,
     resume: bool,
 ) -> Path:
-    """Run any training that is a `ReconstructionTraining`; folders and resume as `train`.
+    """Run any training that is a `ReconstructionTraining`; resumes as `train`.
 
     Args:
-        config: what to train on what.
+        config: how.
+        material: on what.
         out: folder of the result.
-        begin: makes the training, with first weights, from training and validation scans.
+        run: folder of the training while it runs.
+        begin: makes the training, with first weights.
         export: writes what was trained, called as ``export(reconstructor, out, provenance,
             overwrite=overwrite)``.
         overwrite: whether an existing ``out`` may be replaced.
@@ -95,26 +142,17 @@ def run_training(
             file=out,
             hint="Choose another name, or allow it to be replaced with --overwrite",
         )
-    scans = open_scans(config.data)
-    training, validation = split_by_subject(scans, config.validation_fraction, config.seed)
-    data = {
-        "fingerprint": fingerprint(config.data, scans),
-        "training_subjects": sorted({subject_of(scan) for scan in training}),
-        "validation_subjects": sorted({subject_of(scan) for scan in validation}),
-        "volumes": len(scans),
-        "slices": sum(scan.slices for scan in scans),
-    }
-    module = begin(training, validation)
-    run = out.with_name(out.name + ".run")
-    _prepare(run, config, data["fingerprint"], resume)
+    module = begin()
+    identity = material.identity
+    _prepare(run, config, identity, resume)
 
     from adaptmr.reconstruction.training.module import ReconstructionData
 
     with quiet():
-        trainer = _trainer(config, run, validate=bool(validation))
+        trainer = _trainer(config, run, validate=bool(material.cohort.validation))
         trainer.fit(
             module,
-            datamodule=ReconstructionData(training, validation, config),
+            datamodule=ReconstructionData(material, config),
             ckpt_path=run / _STATE if (run / _STATE).exists() else None,
             weights_only=True,
         )
@@ -122,7 +160,8 @@ def run_training(
         epoch = module.use_best()
         provenance = {
             "config": config.model_dump(mode="json"),
-            "data": data,
+            "data": material.cohort.description,
+            "initial": identity["initial"],
             "versions": _versions(),
             "curve": module.curve,
             "epoch": epoch,
@@ -131,16 +170,16 @@ def run_training(
     return out
 
 
-def _prepare(run: Path, config: TrainConfig, data: Any, resume: bool) -> None:
+def _prepare(run: Path, config: SeededSchedule, material: dict[str, Any], resume: bool) -> None:
     """Make the folder of the run, or check that the stopped run in it was the same training."""
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         return  # a further device of a run that the first one has prepared
-    identity = {"config": config.model_dump(mode="json", exclude=_FREE), "data": data}
+    identity = {"config": config.model_dump(mode="json", exclude=_FREE), **material}
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
     elif (run / _STATE).exists():
         before = json.loads((run / _IDENTITY).read_text())
-        differing = [
+        options = [
             name
             for name in identity["config"]
             if before["config"].get(name) != identity["config"][name]
@@ -149,8 +188,10 @@ def _prepare(run: Path, config: TrainConfig, data: Any, resume: bool) -> None:
             raise UsageError(
                 "the stopped training is not the one asked for",
                 file=run,
-                field=", ".join(differing) or "data",
-                got="another value than before" if differing else "other files than before",
+                field=", ".join(
+                    options or [part for part in material if before.get(part) != material[part]]
+                ),
+                got="another value than before" if options else "other files than before",
                 hint="Throw the stopped training away with --no-resume, or choose another name",
             )
         return
@@ -166,7 +207,7 @@ def _prepare(run: Path, config: TrainConfig, data: Any, resume: bool) -> None:
         ) from error
 
 
-def _trainer(config: TrainConfig, run: Path, *, validate: bool) -> Any:
+def _trainer(config: SeededSchedule, run: Path, *, validate: bool) -> Any:
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger

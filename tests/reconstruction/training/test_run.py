@@ -2,18 +2,25 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.networks.unet import UNetConfig
 from adaptmr.reconstruction.networks.varnet import VarNetConfig
-from adaptmr.reconstruction.training.config import TrainConfig
-from adaptmr.reconstruction.training.run import train
-from adaptmr.sampling.generators import MaskKind, MaskSpec
+from adaptmr.reconstruction.training.cohort import Cohort, open_scans
+from adaptmr.reconstruction.training.config import SeededSchedule, TrainConfig
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import train, train_network
+from adaptmr.sampling.frame import Frame
+from adaptmr.sampling.generators import MaskKind, MaskSpec, make_mask
+from adaptmr.sampling.informed import DrawRule
+from adaptmr.sampling.sources import FixedMask, UncertaintyDraws
 
 MASKS = (
     MaskSpec(kind=MaskKind.RANDOM, acceleration=2, center_fraction=0.2),
@@ -146,3 +153,36 @@ def test_without_validation_the_last_epoch_is_exported(scans_folder: Path, tmp_p
     assert provenance["epoch"] == 1
     assert provenance["data"]["validation_subjects"] == []
     assert json.loads((out / "network.json").read_text())["provenance"] == provenance
+
+
+def test_a_training_starts_from_another_network(scans_folder: Path, tmp_path: Path) -> None:
+    first = train(config(scans_folder), tmp_path / "first")
+    still = config(scans_folder, initial=first, epochs=1, learning_rate=1e-12)
+    second = train(still, tmp_path / "second")
+    ours, theirs = weights(first), weights(second)
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=1e-7)
+    initial = checkpoint.provenance(second)["initial"]
+    assert initial == sha256(first / MANIFEST)
+    other = train(config(scans_folder, seed=1, epochs=1), tmp_path / "other")
+    with pytest.raises(UsageError, match="field 'initial'"):
+        train(still.model_copy(update={"initial": other}), tmp_path / "second", overwrite=True)
+    wrong = still.model_copy(update={"architecture": UNetConfig(channels=4, pools=2)})
+    with pytest.raises(BadInputError, match="another architecture"):
+        train(wrong, tmp_path / "third")
+
+
+def test_masks_come_from_any_source(scans_folder: Path, tmp_path: Path) -> None:
+    scans = tuple(scan for scan in open_scans(scans_folder) if scan.matrix == (24, 20))
+    mask = make_mask(MASKS[0], (24, 20), seed=5)
+    values = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
+    sources = (FixedMask(mask), UncertaintyDraws(values, Frame.of_mask(mask), DrawRule()))
+    material = Material(Cohort(scans[:2], scans[2:], "some"), sources)
+    schedule = SeededSchedule(epochs=1, accelerator="cpu")
+    paths = [tmp_path / name for name in ("net", "net.run")]
+    train_network(VARNET, schedule, material, *paths)
+    assert checkpoint.provenance(paths[0])["data"]["fingerprint"] == "some"
+    with pytest.raises(UsageError, match=r"field 'masks'.*--no-resume"):
+        train_network(
+            VARNET, schedule, replace(material, masks=sources[:1]), *paths, overwrite=True
+        )

@@ -13,11 +13,10 @@ from adaptmr.data.fastmri import read_scan, write_scan
 from adaptmr.data.scan import Header, Scan, Stack
 from adaptmr.errors import BadInputError
 from adaptmr.kernels.fourier import inverse_fourier
+from adaptmr.reconstruction.training.cohort import open_scans, split_by_subject, subject_of
 from adaptmr.reconstruction.training.data import (
+    Emphasis,
     common_crop,
-    open_scans,
-    split_by_subject,
-    subject_of,
     training_plans,
     training_slices,
     validation_plans,
@@ -151,3 +150,22 @@ def test_folders_and_scans_that_cannot_be_trained_on_are_named(tmp_path: Path) -
     write_scan(replace(scan, target=zero, maximum=0.0), tmp_path / "zero" / "a.h5")
     with pytest.raises(BadInputError, match=r"zero/a.h5.*zero everywhere"):
         open_scans(tmp_path / "zero")
+
+
+def test_emphasis_takes_its_share_from_some_slices(scans_folder: Path) -> None:
+    slices = training_slices(open_scans(scans_folder), None, 0)
+    own = slices[:2]
+    assert len(slices) == 10
+    none, half, every = (Emphasis(own, share).epoch(slices, 0, 0) for share in (0.0, 0.5, 1.0))
+    assert sorted(map(slices.index, none)) == list(range(10))
+    assert len(half) == len(every) == 10
+    assert {*every} == {*own}
+    assert all(every.count(each) == 5 for each in own)
+    assert sum(half.count(each) for each in own) >= 5
+    assert half == Emphasis(own, 0.5).epoch(slices, 0, 0) != Emphasis(own, 0.5).epoch(slices, 0, 1)
+    assert sorted(map(slices.index, Emphasis((), 0.5).epoch(slices, 0, 0))) == list(range(10))
+
+
+def test_a_source_given_twice_is_validated_on_once(scans_folder: Path) -> None:
+    scans = open_scans(scans_folder)
+    assert len(validation_plans(scans, (*MASKS, MASKS[0]), 2)) == len(scans) * len(MASKS)
