@@ -25,6 +25,25 @@ class UNetConfig(BaseModel):
     pools: PositiveInt = 4
 
 
+def padded_unet(unet: UNet, image: Tensor) -> Tensor:
+    """Apply a U-Net to an image that is zero-padded to multiples of 16, and cut the padding off.
+
+    Args:
+        unet: runs in the precision of its weights.
+        image: (batch, in_channels, rows, columns) real.
+
+    Returns:
+        (batch, out_channels, rows, columns) in the precision of the image.
+    """
+    rows, columns = image.shape[-2:]
+    top, left = -rows % _PAD_TO // 2, -columns % _PAD_TO // 2
+    bottom, right = -rows % _PAD_TO - top, -columns % _PAD_TO - left
+    padded = functional.pad(image, (left, right, top, bottom))
+    output = unet(padded.to(unet.last.weight.dtype)).to(image.dtype)
+    cropped: Tensor = output[..., top : top + rows, left : left + columns]
+    return cropped
+
+
 class NormalisedUNet(nn.Module):
     """`UNet` inside "subtract the mean, divide by the standard deviation" and its inverse.
 
@@ -55,13 +74,7 @@ class NormalisedUNet(nn.Module):
         mean = image.mean((-2, -1), keepdim=True)
         deviation = image.std((-2, -1), keepdim=True)
         divisor = torch.where(deviation > 0, deviation, 1)
-        rows, columns = image.shape[-2:]
-        top, left = -rows % _PAD_TO // 2, -columns % _PAD_TO // 2
-        bottom, right = -rows % _PAD_TO - top, -columns % _PAD_TO - left
-        padded = functional.pad((image - mean) / divisor, (left, right, top, bottom))
-        output = self.unet(padded.to(self.unet.last.weight.dtype)).to(image.dtype)
-        cropped: Tensor = output[..., top : top + rows, left : left + columns]
-        return cropped * deviation + mean
+        return padded_unet(self.unet, (image - mean) / divisor) * deviation + mean
 
 
 class UNetReconstructor(nn.Module):

@@ -51,7 +51,7 @@ class ReconstructionTraining(BestEpoch):
         Raises:
             BadInputError: it is not a number.
         """
-        loss = self._loss(batch, index)
+        loss = self.batch_loss(batch, index)
         if not bool(torch.isfinite(loss)):
             raise BadInputError(
                 "the training loss is not a number",
@@ -66,7 +66,7 @@ class ReconstructionTraining(BestEpoch):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log the loss of one batch."""
-        loss = self._loss(batch, index)
+        loss = self.batch_loss(batch, index)
         self.log("validation_loss", loss, batch_size=len(batch.target), sync_dist=True)
 
     def image(self, batch: Batch, _index: int) -> Tensor:
@@ -78,7 +78,8 @@ class ReconstructionTraining(BestEpoch):
         """The parameters, in groups that may have learning rates of their own."""
         return [{"params": self.parameters()}]
 
-    def _loss(self, batch: Batch, index: int) -> Tensor:
+    def batch_loss(self, batch: Batch, index: int) -> Tensor:
+        """The loss of one batch, the ``index``-th of its epoch."""
         image, target = common_crop(self.image(batch, index), batch.target)
         return (1 - ssim(image.float(), target, batch.data_range)).mean()
 
