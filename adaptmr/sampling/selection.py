@@ -261,8 +261,8 @@ def check_fit(low_frequency: LowFrequency, bank: MaskBank) -> None:
         )
 
 
-def check_scan(scan: Scan, bank: MaskBank) -> None:
-    """Check that a scan is of the bank's matrix, holds its block, and has all its positions.
+def check_matrix(scan: Scan, bank: MaskBank) -> None:
+    """Check that a scan is of the bank's matrix.
 
     Raises:
         BadInputError: otherwise.
@@ -276,6 +276,15 @@ def check_scan(scan: Scan, bank: MaskBank) -> None:
             expected=bank.matrix,
             hint="Build a bank for this matrix, or crop the scan",
         )
+
+
+def check_scan(scan: Scan, bank: MaskBank) -> None:
+    """Check that a scan is of the bank's matrix, holds its block, and has all its positions.
+
+    Raises:
+        BadInputError: otherwise.
+    """
+    check_matrix(scan, bank)
     exists = scan.encoded.expand(scan.matrix)
     held = (scan.acquired & scan.encoded).expand(scan.matrix)
     block = bank.masks[0].low_frequency_only().tensor().expand(scan.matrix)
@@ -298,6 +307,13 @@ def check_scan(scan: Scan, bank: MaskBank) -> None:
                 expected="none",
                 hint="Build the bank for scans with this padding",
             )
+
+
+def foreign_coils(coils: int, bank: MaskBank) -> str | None:
+    """Why a scan of so many coils is foreign to a bank; None where it is not."""
+    if not bank.coils or coils in bank.coils:
+        return None
+    return f"{coils} coils; the bank was made from scans of {', '.join(map(str, bank.coils))}"
 
 
 def _compared(
@@ -323,12 +339,12 @@ def _compared(
 def _reasons(evidence: Evidence, adaptation: Adaptation, scores: Tensor) -> list[str | None]:
     """Why each slice cannot be judged; None for those that can."""
     low_frequency, found, bank = evidence.low_frequency, evidence.uncertainty, adaptation.bank
-    foreign = bool(bank.coils) and low_frequency.coils not in bank.coils
+    foreign = foreign_coils(low_frequency.coils, bank)
     reasons: list[str | None] = []
     for index in range(low_frequency.batch):
         usable = bool(torch.isfinite(scores[index]).all())
         adaptive = adaptation.selector.needs_uncertainty
-        if usable and not (adaptive and foreign):
+        if usable and not (adaptive and foreign is not None):
             reasons.append(None)
         elif adaptive and not bool(low_frequency.image[index].any()):
             reasons.append("the slice has no signal in its low-frequency block")
@@ -338,11 +354,8 @@ def _reasons(evidence: Evidence, adaptation: Adaptation, scores: Tensor) -> list
             )
         elif adaptive and found is not None and not bool(found.known[index]):
             reasons.append("the samples are all equal, so their variance is zero")
-        elif adaptive and foreign:
-            reasons.append(
-                f"{low_frequency.coils} coils; the bank was made from scans of "
-                f"{', '.join(map(str, bank.coils))}"
-            )
+        elif adaptive and foreign is not None:
+            reasons.append(foreign)
         else:
             reasons.append("the selector has no score for this slice")
     return reasons

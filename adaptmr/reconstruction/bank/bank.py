@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
 from pydantic import JsonValue
 from torch import nn
 
+from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.calibration.intervals import Calibration
 from adaptmr.reconstruction.networks.checkpoint import Network
@@ -14,6 +17,9 @@ from adaptmr.sampling.loss_aware import LossAware
 from adaptmr.sampling.persistence import Sampler
 from adaptmr.sampling.selection import Adaptation, UncertaintyConfig
 from adaptmr.sampling.selector import Selector
+
+if TYPE_CHECKING:
+    from adaptmr.reconstruction.bank.inference import BankReconstruction
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,22 @@ class ReconstructionBank:
         """What chooses the mask of a slice."""
         fingerprint = self.sampler_fingerprint if self.selector.needs_uncertainty else None
         return Adaptation(self.masks, self.selector, self.sampler, fingerprint, self.uncertainty)
+
+    def reconstruct(
+        self,
+        scan: Scan,
+        *,
+        batch_size: int = 4,
+        device: torch.device | None = None,
+        nearest: bool = False,
+    ) -> "BankReconstruction":
+        """As `adaptmr.reconstruction.bank.inference.reconstruct`, on the CPU unless told."""
+        from adaptmr.reconstruction.bank import inference
+
+        place = device or inference.CPU
+        return inference.reconstruct(
+            self, scan, batch_size=batch_size, device=place, nearest=nearest
+        )
 
 
 def _unfit(part: str, got: object, expected: str) -> BadInputError:

@@ -167,6 +167,21 @@ class Calibration(BaseModel):
     provenance: dict[str, JsonValue] = Field(default_factory=dict)
     """What was calibrated: the network's fingerprint, the region, the date."""
 
+    def used(self, stratum: str) -> tuple[Factor, str | None]:
+        """The calibration of a stratum, and why it is that of all strata where it is.
+
+        Its factor is null, and says why, where `interval` refuses.
+        """
+        own = self.strata.get(stratum, _UNKNOWN)
+        return (
+            (own, None)
+            if own.factor is not None
+            else (
+                self.pooled,
+                f"stratum '{stratum}': {own.reason}",
+            )
+        )
+
     def interval(self, image: Tensor, width: Tensor, stratum: str) -> Interval | Refusal:
         """The interval of each pixel.
 
@@ -182,9 +197,7 @@ class Calibration(BaseModel):
             BadInputError: values that are not finite, a negative width, shapes that do not fit.
         """
         check_images(image, width=width)
-        used, why_pooled = self.strata.get(stratum, _UNKNOWN), None
-        if used.factor is None:
-            used, why_pooled = self.pooled, f"stratum '{stratum}': {used.reason}"
+        used, why_pooled = self.used(stratum)
         if used.factor is None:
             return Refusal(f"{why_pooled}; all strata: {used.reason}")
         half = used.factor * _unit(image, width, self.floor)
