@@ -15,10 +15,12 @@ from adaptmr.reconstruction.bank.persistence import assemble
 from adaptmr.reconstruction.calibration.control import EXPECTED
 from adaptmr.reconstruction.calibration.intervals import Calibration, Factor
 from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.networks import width as widths
 from adaptmr.reconstruction.networks.varnet import VarNetConfig
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling.bank import BankConfig
 from adaptmr.sampling.frame import Positions
+from adaptmr.sampling.informed import DrawRule, informed_mask
 from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.mixture import MixtureConfig
 from adaptmr.sampling.selection import UncertaintyConfig
@@ -40,6 +42,7 @@ class Parts:
     sampler: Path
     masks: Path
     networks: tuple[Path, ...]
+    width: Path
 
 
 def make_scans(folder: Path) -> Path:
@@ -61,18 +64,31 @@ def make_parts(folder: Path, scans: Path, positions: Positions, count: int = 3) 
     sampler, masks = train_sampler(config, folder / "sampler"), folder / "masks"
     files = sorted(scans.iterdir())
     build_bank(files, sampler, masks, positions, 3.0, BankConfig(masks=count), SAMPLES)
+    bank = banks.load(masks)
+    drawn = (
+        informed_mask(centroid, bank.frame, DrawRule(seed=seed))  # of one seed they may be equal
+        for seed, centroid in enumerate(bank.centroids)
+    )
+    banks.save(replace(bank, masks=tuple(drawn)), masks, overwrite=True)
     networks = tuple(folder / f"network-{index}" for index in range(count))
     for index, each in enumerate(networks):
         network = checkpoint.build(NETWORK, index)
         initialise(network, index)  # a VarNet's first weights end in zeros: all would be alike
         checkpoint.save(network, each, {"seed": index})
-    return Parts(scans, sampler, masks, networks)
+    width = widths.build(widths.WidthConfig(channels=4, pools=2), 0)
+    widths.save(width, folder / "width", {})
+    return Parts(scans, sampler, masks, networks, folder / "width")
 
 
 def make_bank(
-    out: Path, parts: Parts, selector: Selector | None = None, *, overwrite: bool = False
+    out: Path,
+    parts: Parts,
+    selector: Selector | None = None,
+    *,
+    factor: float | None = None,
+    overwrite: bool = False,
 ) -> Path:
-    """The bank of the parts in folder ``out``."""
+    """The bank of the parts in folder ``out``, with intervals where a factor is given."""
     assemble(
         out,
         masks=banks.load(parts.masks),
@@ -80,8 +96,8 @@ def make_bank(
         sampler=parts.sampler,
         selector=selector or NearestCentroid(),
         uncertainty=SAMPLES,
-        width=None,
-        calibration=None,
+        width=parts.width if factor else None,
+        calibration=calibration_of(factor) if factor else None,
         provenance={"made": "by a test"},
         overwrite=overwrite,
     )
@@ -97,10 +113,14 @@ class Change(nn.Module):
 
 def calibrated(bank: ReconstructionBank, factor: float | None = 2.0) -> ReconstructionBank:
     """The bank with intervals of a factor for all strata; without a factor they are refused."""
+    return replace(bank, width=Change(), calibration=calibration_of(factor))
+
+
+def calibration_of(factor: float | None) -> Calibration:
+    """One factor for all strata, or too few subjects for any."""
     reason = None if factor else "2 subjects, at least 9 are needed"
     pooled = Factor(factor=factor, risk=0.05, subjects=12, slices=48, reason=reason)
-    calibration = Calibration(guarantee=EXPECTED, floor=0.01, pooled=pooled, strata={})
-    return replace(bank, width=Change(), calibration=calibration)
+    return Calibration(guarantee=EXPECTED, floor=0.01, pooled=pooled, strata={})
 
 
 def scan_of(parts: Parts, number: int = 0) -> Scan:

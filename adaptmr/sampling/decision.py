@@ -45,7 +45,7 @@ class Decision(BaseModel):
     rejected: int | None
     """Samples that were not finite or not plausible."""
     inputs: str
-    """sha256 of the low-frequency data."""
+    """sha256 of the low-frequency data; of the positions acquired where those decided."""
     bank: str
     """Fingerprint of the bank."""
     mask: str

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, overload
 
+import torch
 from pydantic import BaseModel, ConfigDict, JsonValue
-from torch import nn
 
 from adaptmr.data.files import complete_folder
 from adaptmr.data.manifest import (
@@ -28,6 +28,7 @@ from adaptmr.reconstruction.bank.bank import ReconstructionBank
 from adaptmr.reconstruction.calibration import intervals
 from adaptmr.reconstruction.calibration.intervals import Calibration
 from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.networks import width as widths
 from adaptmr.reconstruction.networks.checkpoint import Network
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling import persistence as samplers
@@ -86,7 +87,9 @@ class StoredNetworks(Sequence[Network]):
             return [self[each] for each in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         if position not in self._read:
-            self._read[position] = checkpoint.load(self._folders[position])
+            # Weights that are read in inference mode could never be trained.
+            with torch.inference_mode(False):
+                self._read[position] = checkpoint.load(self._folders[position])
         return self._read[position]
 
 
@@ -113,7 +116,7 @@ def assemble(
             needs none.
         selector: scores the masks for a slice.
         uncertainty: how the uncertainty of a slice is found.
-        width: folder of the network of interval widths; None for a bank without intervals.
+        width: folder that `adaptmr.reconstruction.networks.width.save` wrote; None for a bank without intervals.
         calibration: makes intervals of widths.
         provenance: how the bank came to be.
         overwrite: whether an existing folder may be replaced.
@@ -178,7 +181,7 @@ def load(folder: Path) -> ReconstructionBank:
         None if sampler is None else samplers.load(sampler),
         None if sampler is None else sha256(sampler / MANIFEST),
         description.uncertainty,
-        _load_width(folder / _WIDTH) if description.width else None,
+        widths.load(folder / _WIDTH) if description.width else None,
         intervals.load(folder / _CALIBRATION) if description.calibration else None,
         description.provenance,
     )
@@ -214,10 +217,3 @@ def _copy(part: Path, to: Path) -> None:
     """Copy an artefact, checked against its manifest."""
     check_manifest(part)
     shutil.copytree(part, to, copy_function=shutil.copyfile)
-
-
-def _load_width(folder: Path) -> nn.Module:
-    from adaptmr.reconstruction.networks import width  # type: ignore[attr-defined]
-
-    module: nn.Module = width.load(folder)
-    return module

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_banks import SAMPLES, Parts, calibrated, make_bank
+from made_banks import SAMPLES, Parts, calibrated, calibration_of, make_bank, scan_of
 
 from adaptmr.data.manifest import MANIFEST, sha256, write_manifest
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.bank.bank import ReconstructionBank
 from adaptmr.reconstruction.bank.persistence import assemble, fingerprint, is_bank, load
 from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.networks import width as widths
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling import persistence as samplers
 from adaptmr.sampling.loss_aware import LossAware
@@ -62,6 +63,18 @@ def test_what_comes_back_is_equal(lines: Parts, folder: Path) -> None:
             assert torch.equal(ours.state_dict()[name], value)
 
 
+def test_intervals_come_back(tmp_path: Path, lines: Parts) -> None:
+    bank = load(make_bank(tmp_path / "bank", lines, factor=1.5))
+    assert bank.calibration == calibration_of(1.5)
+    assert isinstance(bank.width, widths.WidthNetwork)
+    for name, value in widths.load(lines.width).state_dict().items():
+        assert torch.equal(bank.width.state_dict()[name], value)
+    found = bank.reconstruct(scan_of(lines))
+    for one in found.slices():
+        assert bool((one["lower"] <= one["reconstruction"]).all())
+        assert bool((one["reconstruction"] < one["upper"]).all())
+
+
 def test_equal_content_is_one_fingerprint(tmp_path: Path, lines: Parts, folder: Path) -> None:
     assert fingerprint(make_bank(tmp_path / "again", lines)) == fingerprint(folder)
     other = make_bank(tmp_path / "other", lines, selector(SelectorName.FIXED))
@@ -103,6 +116,8 @@ def test_every_selector_comes_back(tmp_path: Path, lines: Parts) -> None:
     "name",
     [
         "bank.json",
+        "calibration.json",
+        "width/weights.safetensors",
         "manifest.json",
         "masks/bank.json",
         "masks/centroids.safetensors",
@@ -121,7 +136,7 @@ def test_every_selector_comes_back(tmp_path: Path, lines: Parts) -> None:
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_one_byte_altered(tmp_path: Path, lines: Parts, name: str, place: float) -> None:
     rule = loss_aware(banks.load(lines.masks))
-    folder = make_bank(tmp_path / "bank", lines, rule)
+    folder = make_bank(tmp_path / "bank", lines, rule, factor=2.0)
     file = folder / name
     data = bytearray(file.read_bytes())
     data[int(place * len(data)) if place > 0 else int(place)] ^= 1
