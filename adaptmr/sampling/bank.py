@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from safetensors.torch import save_file
@@ -204,6 +205,32 @@ def build(
         },
     )
     return bank, clusters
+
+
+def reassign(
+    bank: MaskBank, uncertainty: UncertaintyMap, labels: Tensor, rule: DrawRule
+) -> MaskBank:
+    """The bank with centroids and masks of other clusters, drawn anew.
+
+    Args:
+        bank: the bank.
+        uncertainty: the training slices.
+        labels: (slices,) the mask that each belongs to now; slices that are not known do not count.
+        rule: how masks are drawn. A cluster without members keeps centroid and mask.
+    """
+    masks, centroids, populations = [], [], []
+    for index, (mask, centroid) in enumerate(zip(bank.masks, bank.centroids, strict=True)):
+        members = uncertainty.values[(labels == index) & uncertainty.known]
+        populations.append(len(members))
+        centroids.append(members.double().mean(0).float() if len(members) else centroid)
+        masks.append(informed_mask(centroids[-1], bank.frame, rule) if len(members) else mask)
+    return replace(
+        bank,
+        masks=tuple(masks),
+        centroids=torch.stack(centroids),
+        populations=tuple(populations),
+        best=int(np.argmax(populations)),
+    )
 
 
 def refine(

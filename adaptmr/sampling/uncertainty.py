@@ -58,6 +58,15 @@ class UncertaintyMap:
             self.values[index], self.known[index], self.usable[index], self.rejected[index]
         )
 
+    def to(self, device: torch.device | str) -> "UncertaintyMap":
+        """The same map on another device."""
+        return UncertaintyMap(
+            self.values.to(device),
+            self.known.to(device),
+            self.usable.to(device),
+            self.rejected.to(device),
+        )
+
     @classmethod
     def concatenate(cls, maps: list[Self]) -> Self:
         """Maps of several batches as one."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import Tensor
 
@@ -103,19 +104,10 @@ def build_bank(
         UsageError: the block alone takes the budget.
     """
     drawer = persistence.load(sampler)
-    parts: list[UncertaintyMap] = []
-    scans: list[Scan] = []
-    for number, file in enumerate(track(files, "measuring")):
-        scan = open_scan(file)
-        # A seed for each scan: one random stream for all would need all coils in one tensor.
-        own = uncertainty.model_copy(update={"seed": uncertainty.seed + number})
-        parts.append(measure_training(drawer, low_frequency_of(scan, drawer), own))
-        scans.append(scan)
-    padding = (max(s.padding[0] for s in scans), min(s.padding[1] for s in scans))
-    frame = Frame.of(drawer.matrix, _block(drawer, positions), acceleration, padding)
-    coils = tuple(sorted({scan.coils for scan in scans}))
-    found = UncertaintyMap.concatenate(parts)
-    bank, clusters = banks.build(found, frame, config, coils=coils)
+    scans = [open_scan(file) for file in files]
+    found = measure_scans(scans, drawer, uncertainty)
+    frame = common_frame(scans, drawer, positions, acceleration)
+    bank, clusters = banks.build(found, frame, config, coils=coil_counts(scans))
     captured, captured_before = _captured(bank, found, clusters.labels), None
     if refinement is not None:
         bank = banks.refine(
@@ -143,6 +135,50 @@ def build_bank(
         captured=captured,
         captured_before=captured_before,
     )
+
+
+def measure_scans(
+    scans: Sequence[Scan],
+    sampler: Sampler,
+    config: UncertaintyConfig,
+    device: torch.device | str = "cpu",
+) -> UncertaintyMap:
+    """The uncertainty of all slices of training scans, one scan after another.
+
+    Args:
+        scans: they may be undersampled, so long as they hold the block.
+        sampler: draws the samples.
+        config: how.
+        device: where the sampler is; the result is on the CPU.
+
+    Raises:
+        BadInputError: a scan does not fit the sampler.
+    """
+    parts = []
+    for number, scan in enumerate(track(scans, "measuring")):
+        # A seed for each scan: one random stream for all would need all coils in one tensor.
+        own = config.model_copy(update={"seed": config.seed + number})
+        found = measure_training(sampler, low_frequency_of(scan, sampler).to(device), own)
+        parts.append(found.to("cpu"))
+    return UncertaintyMap.concatenate(parts)
+
+
+def common_frame(
+    scans: Sequence[Scan], sampler: Sampler, positions: Positions, acceleration: float
+) -> Frame:
+    """The frame of masks for all of these scans: no mask acquires padding of any.
+
+    Raises:
+        BadInputError: the sampler was trained for points, and the masks are of lines.
+        UsageError: the block alone takes the budget.
+    """
+    padding = (max(s.padding[0] for s in scans), min(s.padding[1] for s in scans))
+    return Frame.of(sampler.matrix, _block(sampler, positions), acceleration, padding)
+
+
+def coil_counts(scans: Sequence[Scan]) -> tuple[int, ...]:
+    """The numbers of coils of scans, each once."""
+    return tuple(sorted({scan.coils for scan in scans}))
 
 
 def bank_uncertainty(folder: Path) -> UncertaintyConfig:

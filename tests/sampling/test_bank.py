@@ -219,3 +219,19 @@ def test_what_cannot_be_built_is_refused() -> None:
         banks.build(maps(2), Frame.of(MATRIX, BLOCK, 3), BankConfig(masks=3))
     with pytest.raises(ValidationError):
         BankConfig(mask=3)
+
+
+def test_reassigned_slices_move_centroids_and_masks() -> None:
+    made, found = bank(), maps()
+    labels = torch.zeros(24, dtype=torch.int64)
+    labels[:6] = 1
+    moved = banks.reassign(made, found, labels, DrawRule())
+    assert moved.populations == (18, 6)
+    for index, centroid in enumerate(moved.centroids):
+        torch.testing.assert_close(centroid, found.values[labels == index].mean(0))
+        assert moved.masks[index] == informed_mask(centroid, made.frame, DrawRule())
+    emptied = banks.reassign(made, found, torch.ones(24, dtype=torch.int64), DrawRule())
+    assert emptied.populations == (0, 24)
+    assert emptied.best == 1
+    assert emptied.masks[0] == made.masks[0]
+    assert torch.equal(emptied.centroids[0], made.centroids[0])
