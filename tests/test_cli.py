@@ -17,6 +17,7 @@ from typer.main import get_command
 from adaptmr import cli
 
 COMMANDS = sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]
+CLASSICAL = ("--method", "cg-sense")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -50,7 +51,7 @@ def test_usage_errors_end_with_2(run: Run, tmp_path: Path, scans: Path) -> None:
     assert run("nonsense")[0] == 2
     assert run("reconstruct", scans)[0] == 2  # --out is missing
     assert run("reconstruct", scans, "--out", out, "--method", "magic")[0] == 2
-    code, _, err = run("reconstruct", scans, "--out", out, "--device", "cuda:99")
+    code, _, err = run("reconstruct", scans, *CLASSICAL, "--out", out, "--device", "cuda:99")
     assert (code, err.count("\n")) == (2, 1)
     assert "cuda:99" in err
     code, _, err = run("simulate", "--out", out, "--coils", "99")
@@ -100,13 +101,20 @@ def test_an_undersampled_scan_is_reconstructed_as_it_is(
     )  # fmt: skip
     assert code == 0
     code, _, err = run(
-        "reconstruct", tmp_path / "scans", "--mask", "random", "--out", tmp_path / "a"
+        "reconstruct", tmp_path / "scans", *CLASSICAL, "--mask", "random", "--out", tmp_path / "a"
     )
     assert (code, err.count("\n")) == (3, 1)
     assert "undersampled" in err
     report = tmp_path / "report.html"
     code, text, _ = run(
-        "reconstruct", tmp_path / "scans", "--out", tmp_path / "b", "--report", report, "--json"
+        "reconstruct",
+        tmp_path / "scans",
+        *CLASSICAL,
+        "--out",
+        tmp_path / "b",
+        "--report",
+        report,
+        "--json",
     )
     assert code == 0
     assert json.loads(text)["files"][0]["acceleration"] > 1.2
@@ -208,14 +216,22 @@ def test_outputs_that_exist_stay(run: Run, tmp_path: Path, scans: Path) -> None:
 
 def test_an_unwritable_output(run: Run, tmp_path: Path, scans: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    code, _, err = run("reconstruct", scans, "--out", tmp_path / "file" / "out")
+    code, _, err = run("reconstruct", scans, *CLASSICAL, "--out", tmp_path / "file" / "out")
     assert code == 3
     assert "cannot be written" in err
 
 
 def test_maps_without_a_low_frequency_block(run: Run, tmp_path: Path, scans: Path) -> None:
     code, _, err = run(
-        "reconstruct", scans, "--mask", "random", "--center-fraction", "0", "--out", tmp_path / "o"
+        "reconstruct",
+        scans,
+        *CLASSICAL,
+        "--mask",
+        "random",
+        "--center-fraction",
+        "0",
+        "--out",
+        tmp_path / "o",
     )
     assert code == 3
     assert "low-frequency" in err

@@ -1,5 +1,6 @@
 """The commands of adaptive sampling: uncertainty, banks of masks, the choice of a mask."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -149,20 +150,31 @@ def build(
     )
 
 
-@commands.command(
-    epilog=example("adaptmr select scan.h5 --sampler sampler --bank bank --out choice")
-)
+@commands.command(epilog=example("adaptmr select scan.h5 --out choice"))
 def select(
     scan: ScanFile,
-    bank: Annotated[Path, typer.Option(help="Folder that `masks build` wrote.")],
     out: Out,
+    bank: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="the shipped bank",
+            help="Folder of a reconstruction bank, or of the masks that `masks build` wrote.",
+        ),
+    ] = None,
     sampler: Annotated[
         Path | None,
-        typer.Option(help="Folder that `train --only sampler` wrote; fixed and uniform need none."),
+        typer.Option(
+            help="Folder that `train --only sampler` wrote, for a bank of masks; fixed and uniform"
+            " need none."
+        ),
     ] = None,
     rule: Annotated[
         SelectorName | None,
-        typer.Option("--selector", show_default="nearest", help="What chooses the mask."),
+        typer.Option(
+            "--selector",
+            show_default="that of the reconstruction bank, else nearest",
+            help="What chooses the mask.",
+        ),
     ] = None,
     preset: Annotated[
         PresetName | None,
@@ -175,12 +187,18 @@ def select(
     as_json: Json = False,
 ) -> None:
     """Choose a mask for each slice (for the whole of a 3-D scan) by its low frequencies alone."""
-    from adaptmr.workflows.selection import bank_uncertainty, select_file
+    from adaptmr.workflows.selection import open_adaptation, select_file
 
-    base = bank_uncertainty(bank) if preset is None else PRESETS[preset].uncertainty
-    config = _uncertainty(base, samples, seed, coils)
-    chooser = selector(rule or PRESETS[preset or PresetName.HONG2024].selector)
-    chosen = select_file(scan, sampler, bank, out, chooser, config, overwrite=overwrite)
+    adaptation = open_adaptation(bank, sampler)
+    settings = None if preset is None else PRESETS[preset]
+    base = adaptation.config if settings is None else settings.uncertainty
+    name = rule or (None if settings is None else settings.selector)
+    adaptation = replace(
+        adaptation,
+        selector=adaptation.selector if name is None else selector(name),
+        config=_uncertainty(base, samples, seed, coils),
+    )
+    chosen = select_file(scan, adaptation, out, overwrite=overwrite)
     if as_json:
         print_json(chosen)
         return

@@ -11,9 +11,7 @@ from rich.table import Table
 from adaptmr.cli.shared import Device, Json, Out, Overwrite, example, finish, for_each, print_json
 from adaptmr.data.anatomy.signal import Contrast
 from adaptmr.data.scan import Orientation
-from adaptmr.reconstruction.methods import Method, reconstructor
 from adaptmr.reconstruction.metrics import ProtocolName
-from adaptmr.sampling.generators import MaskKind, MaskSpec
 
 if TYPE_CHECKING:
     from adaptmr.workflows.evaluation import Evaluation
@@ -107,83 +105,6 @@ def convert(
         print_json({"source": str(source), "destination": str(destination)})
     else:
         typer.echo(f"{source} -> {destination}")
-
-
-@commands.command(
-    epilog=example(
-        "adaptmr reconstruct scans/ --method wavelet --mask vd-2d --acceleration 4 --out OUT"
-    )
-)
-def reconstruct(
-    paths: Annotated[list[Path], typer.Argument(help="Scans, or folders of scans.")],
-    out: Out,
-    method: Annotated[
-        Method, typer.Option(help="Classical method; a network takes its place.")
-    ] = Method.CG_SENSE,
-    network: Annotated[
-        Path | None,
-        typer.Option(help="Folder that `train` wrote, or fastMRI weights as .safetensors."),
-    ] = None,
-    mask: Annotated[
-        MaskKind | None, typer.Option(help="Mask to lay over fully sampled scans.")
-    ] = None,
-    acceleration: Annotated[float, typer.Option(min=1.0, help="Of the mask.")] = 4.0,
-    center_fraction: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Fully sampled centre of the mask.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the mask; without it the file name is the seed.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices at once.")] = 4,
-    device: Device = "cpu",
-    report: Annotated[
-        Path | None, typer.Option(help="Also write an HTML report with the images to this file.")
-    ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Reconstruct scans into fastMRI submission files of the same names."""
-    from adaptmr.workflows.device import usable_device
-    from adaptmr.workflows.pictures import report_reconstructions
-    from adaptmr.workflows.progress import track
-    from adaptmr.workflows.reconstruction import (
-        Settings,
-        load_reconstructor,
-        reconstruct_file,
-        scan_files,
-    )
-
-    place = usable_device(device)
-    settings = Settings(
-        reconstructor=reconstructor(method)
-        if network is None
-        else load_reconstructor(network, place),
-        masks=None
-        if mask is None
-        else MaskSpec(kind=mask, acceleration=acceleration, center_fraction=center_fraction),
-        seed=seed,
-        batch_size=batch_size,
-        device=place,
-    )
-    done, errors = for_each(
-        track(scan_files(paths), "reconstructing"),
-        lambda path: reconstruct_file(path, out, settings, overwrite=overwrite),
-    )
-    if report is not None and done:
-        name = str(method) if network is None else network.name
-        report_reconstructions(report, name, done, settings, overwrite=overwrite)
-    if as_json:
-        print_json({"files": [d.model_dump(mode="json") for d in done], "errors": errors})
-    else:
-        for reconstruction in done:
-            typer.echo(
-                f"{reconstruction.source} -> {reconstruction.output}"
-                f" ({reconstruction.slices} slices, {reconstruction.acceleration:.2f}x,"
-                f" {reconstruction.seconds:.1f} s)"
-            )
-            for warning in reconstruction.warnings:
-                typer.echo(f"  note: {warning}", err=True)
-    finish(errors)
 
 
 @commands.command(

@@ -24,6 +24,7 @@ from adaptmr.data.files import complete_file, require_room
 from adaptmr.data.geometry import check_matrix, header_of, padding_of
 from adaptmr.data.hdf5 import damage_named, dataset, names, open_hdf5, read_slice
 from adaptmr.data.header_xml import write_xml
+from adaptmr.data.image_writing import create_dataset, write_images, write_slice
 from adaptmr.data.positions import as_lines, columns, mask_positions, phase_axes
 from adaptmr.data.scan import Scan, Stack
 from adaptmr.data.values import require_complex, require_finite
@@ -361,24 +362,14 @@ def _write_kspace(file: h5py.File, scan: Scan, layout: _Layout) -> None:
 
 
 def _write_target(file: h5py.File, target: Stack, name: str) -> None:
-    maximum, squares = _write_images(file, target, name)
-    file.attrs["max"] = maximum
-    file.attrs["norm"] = math.sqrt(squares)
-
-
-def _write_images(file: h5py.File, images: Stack, name: str) -> tuple[float, float]:
-    """Write images slice by slice; returns their maximum and the sum of their squares."""
-    data = file.create_dataset(
-        name, images.shape, np.float32, chunks=(1, *images.shape[1:]), fletcher32=True
-    )
+    data = create_dataset(file, name, target.shape)
     maximum, squares = -math.inf, 0.0
-    for index, image in enumerate(images):
-        values = image.to(torch.float32).cpu().numpy()
-        require_finite(values, Path(file.filename).name, name, index)
-        data[index] = values
+    for index, image in enumerate(target):
+        values = write_slice(data, index, image)
         maximum = max(maximum, float(values.max()))
         squares += float(np.square(values, dtype=np.float64).sum())
-    return maximum, squares
+    file.attrs["max"] = maximum
+    file.attrs["norm"] = math.sqrt(squares)
 
 
 def write_submission(
@@ -400,19 +391,4 @@ def write_submission(
         BadInputError: wrong rank, not finite, or an output that exists or cannot be written.
     """
     stack = Stack.of(images) if isinstance(images, Tensor) else images
-    if len(stack.shape) != 3:
-        raise BadInputError(
-            "a submission holds one magnitude image per slice",
-            file=path,
-            field="reconstruction",
-            got=stack.shape,
-            expected="(slices, rows, columns)",
-        )
-    require_room(path.parent, 4 * math.prod(stack.shape))
-    with (
-        complete_file(path, overwrite=overwrite) as partial_path,
-        h5py.File(partial_path, "w") as file,
-    ):
-        _write_images(file, stack, "reconstruction")
-        for name, value in (attributes or {}).items():
-            file.attrs[name] = value
+    write_images(path, {"reconstruction": stack}, overwrite=overwrite, attributes=attributes)

@@ -96,7 +96,8 @@ class Adaptation:
         bank: the masks.
         selector: the rule.
         sampler: draws images; None for a selector that needs none.
-        sampler_fingerprint: identity of the sampler, for the record.
+        sampler_fingerprint: identity of the sampler, for the record of a choice that it was
+            needed for.
         config: how the uncertainty is found.
     """
 
@@ -179,7 +180,7 @@ def decide(
                 inputs=evidence.low_frequency.fingerprints[index],
                 bank=bank.fingerprint,
                 mask=bank.masks[chosen].fingerprint,
-                sampler=adaptation.sampler_fingerprint,
+                sampler=adaptation.sampler_fingerprint if selector.needs_uncertainty else None,
                 versions=versions(),
                 latency_ms=elapsed,
             )

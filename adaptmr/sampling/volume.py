@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
 from adaptmr.sampling.bank import MaskBank
 from adaptmr.sampling.decision import Decision
+from adaptmr.sampling.selection import Adaptation, select
 
 
 def for_volume(decisions: Sequence[Decision], bank: MaskBank) -> Decision:
@@ -58,6 +60,17 @@ def for_volume(decisions: Sequence[Decision], bank: MaskBank) -> Decision:
             "latency_ms": sum(each.latency_ms for each in decisions),
         }
     )
+
+
+def select_scan(scan: Scan, adaptation: Adaptation) -> tuple[Decision, ...]:
+    """Choose a mask for every slice of a scan; those of a 3-D scan (``phase_axes`` 2) share one.
+
+    Raises:
+        BadInputError: as `adaptmr.sampling.selection.select`.
+        UsageError: as there.
+    """
+    decisions = select(scan, adaptation)
+    return (for_volume(decisions, adaptation.bank),) if scan.header.phase_axes == 2 else decisions
 
 
 def _means(rows: Sequence[tuple[float | None, ...] | None]) -> tuple[float, ...] | None:

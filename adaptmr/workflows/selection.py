@@ -11,7 +11,9 @@ from torch import Tensor
 from adaptmr.data.doors import open_scan
 from adaptmr.data.files import complete_folder
 from adaptmr.data.scan import Scan
-from adaptmr.errors import BadInputError
+from adaptmr.errors import BadInputError, UsageError
+from adaptmr.reconstruction.bank.persistence import is_bank
+from adaptmr.reconstruction.bank.persistence import load as load_bank
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling import persistence
 from adaptmr.sampling.bank import BankConfig, MaskBank, RefineConfig
@@ -22,15 +24,17 @@ from adaptmr.sampling.persistence import Sampler
 from adaptmr.sampling.posterior import PosteriorSampler
 from adaptmr.sampling.refinement import CapturedVariance
 from adaptmr.sampling.selection import (
+    PRESETS,
     Adaptation,
+    PresetName,
     UncertaintyConfig,
     measure,
     measure_training,
-    select,
 )
-from adaptmr.sampling.selector import Selector
+from adaptmr.sampling.selectors import selector
 from adaptmr.sampling.uncertainty import UncertaintyMap
-from adaptmr.sampling.volume import for_volume
+from adaptmr.sampling.volume import select_scan
+from adaptmr.workflows.banks import default_bank
 from adaptmr.workflows.progress import track
 from adaptmr.workflows.sampling import low_frequency_of, sampler_fingerprint
 from adaptmr.workflows.sampling_pictures import choice_picture
@@ -181,13 +185,81 @@ def coil_counts(scans: Sequence[Scan]) -> tuple[int, ...]:
     return tuple(sorted({scan.coils for scan in scans}))
 
 
-def bank_uncertainty(folder: Path) -> UncertaintyConfig:
-    """How the uncertainty was found that a bank was built from; the defaults if it does not say.
+def open_adaptation(bank: Path | None = None, sampler: Path | None = None) -> Adaptation:
+    """What chooses masks, by the settings that a bank was made with.
+
+    Args:
+        bank: folder of a reconstruction bank, or of a bank of masks, which are chosen by nearest
+            centroid; the shipped bank when not given.
+        sampler: folder of the sampler for a bank of masks; a reconstruction bank has its own.
 
     Raises:
-        BadInputError: the bank cannot be read.
+        BadInputError: the bank or the sampler cannot be read, or they do not fit each other.
+        UsageError: a sampler beside a reconstruction bank; or none is named, and none is shipped.
     """
-    recorded = banks.load(folder).provenance.get("uncertainty", {})
+    folder = bank or default_bank()
+    if not is_bank(folder):
+        masks = banks.load(folder)
+        config = _recorded_uncertainty(masks, folder)
+        rule = selector(PRESETS[PresetName.HONG2024].selector)
+        if sampler is None:
+            return Adaptation(masks, rule, config=config)
+        drawer = persistence.load(sampler)
+        _check_bank(masks, drawer, folder)
+        return Adaptation(masks, rule, drawer, sampler_fingerprint(sampler), config)
+    if sampler is not None:
+        raise UsageError(
+            "a reconstruction bank has a sampler of its own",
+            file=folder,
+            field="sampler",
+            got=sampler,
+            hint="Leave out --sampler, or name a bank that `masks build` wrote",
+        )
+    return load_bank(folder).adaptation
+
+
+def select_file(
+    source: Path, adaptation: Adaptation, out: Path, *, overwrite: bool = False
+) -> Selection:
+    """Choose the mask of every slice of a scan, and draw the choices.
+
+    The slices of a 3-D scan (``phase_axes`` 2) share one mask, and there is one decision.
+
+    Args:
+        source: the scan; it may hold no more than the low-frequency block.
+        adaptation: what chooses; a sampler that the selector does not need completes the pictures.
+        out: folder to write: ``decision.json``, ``lines.txt`` and ``choice.png``, the last two
+            with the number of the slice where there are several decisions.
+        overwrite: whether an existing folder may be replaced.
+
+    Raises:
+        BadInputError: the scan cannot be read, or does not fit the bank.
+        UsageError: the selector needs a sampler and there is none.
+    """
+    masks, config = adaptation.bank, adaptation.config
+    scan = open_scan(source)
+    decisions = select_scan(scan, adaptation)
+    chosen = ScanDecisions(scan=scan.name, decisions=decisions)
+    endings = [""] if len(decisions) == 1 else [f"-{d.slice_index:03d}" for d in decisions]
+    with complete_folder(out, overwrite=overwrite) as partial:
+        write_decisions(chosen, partial / "decision.json")
+        low_frequency = acquire_scan(scan, masks.block)
+        for decision, ending in zip(track(decisions, "drawing"), endings, strict=True):
+            write_lines(masks.masks[decision.index], partial / f"lines{ending}.txt")
+            picture = _picture(decision, masks, low_frequency, adaptation.sampler, config)
+            (partial / f"choice{ending}.png").write_bytes(picture)
+    return Selection(
+        decisions=chosen,
+        uncertainty=config,
+        file=out / "decision.json",
+        lines=tuple(out / f"lines{ending}.txt" for ending in endings),
+        pictures=tuple(out / f"choice{ending}.png" for ending in endings),
+    )
+
+
+def _recorded_uncertainty(bank: MaskBank, folder: Path) -> UncertaintyConfig:
+    """How the uncertainty was found that a bank was built from; the defaults if it does not say."""
+    recorded = bank.provenance.get("uncertainty", {})
     try:
         return UncertaintyConfig.model_validate(recorded)
     except ValidationError as error:
@@ -198,62 +270,6 @@ def bank_uncertainty(folder: Path) -> UncertaintyConfig:
             got=recorded,
             hint="Build the bank again",
         ) from error
-
-
-def select_file(
-    source: Path,
-    sampler: Path | None,
-    bank: Path,
-    out: Path,
-    rule: Selector,
-    config: UncertaintyConfig,
-    *,
-    overwrite: bool = False,
-) -> Selection:
-    """Choose the mask of every slice of a scan, and draw the choices.
-
-    The slices of a 3-D scan (``phase_axes`` 2) share one mask, and there is one decision.
-
-    Args:
-        source: the scan; it may hold no more than the low-frequency block.
-        sampler: folder of the sampler; a selector that needs none only has its picture completed.
-        bank: folder of the bank.
-        out: folder to write: ``decision.json``, ``lines.txt`` and ``choice.png``, the last two
-            with the number of the slice where there are several decisions.
-        rule: what chooses.
-        config: how the uncertainty is found.
-        overwrite: whether an existing folder may be replaced.
-
-    Raises:
-        BadInputError: the scan, the sampler or the bank cannot be read, or do not fit each other.
-        UsageError: the selector needs a sampler and there is none.
-    """
-    drawer, masks = None if sampler is None else persistence.load(sampler), banks.load(bank)
-    if drawer is not None:
-        _check_bank(masks, drawer, bank)
-    scan = open_scan(source)
-    used = sampler if rule.needs_uncertainty else None
-    identity = None if used is None else sampler_fingerprint(used)
-    adaptation = Adaptation(masks, rule, drawer, identity, config)
-    decisions = select(scan, adaptation)
-    if scan.header.phase_axes == 2:
-        decisions = (for_volume(decisions, masks),)
-    chosen = ScanDecisions(scan=scan.name, decisions=decisions)
-    endings = [""] if len(decisions) == 1 else [f"-{d.slice_index:03d}" for d in decisions]
-    with complete_folder(out, overwrite=overwrite) as partial:
-        write_decisions(chosen, partial / "decision.json")
-        low_frequency = acquire_scan(scan, masks.block)
-        for decision, ending in zip(track(decisions, "drawing"), endings, strict=True):
-            write_lines(masks.masks[decision.index], partial / f"lines{ending}.txt")
-            picture = _picture(decision, masks, low_frequency, drawer, config)
-            (partial / f"choice{ending}.png").write_bytes(picture)
-    return Selection(
-        decisions=chosen,
-        uncertainty=config,
-        file=out / "decision.json",
-        lines=tuple(out / f"lines{ending}.txt" for ending in endings),
-        pictures=tuple(out / f"choice{ending}.png" for ending in endings),
-    )
 
 
 def _captured(bank: MaskBank, found: UncertaintyMap, labels: Tensor) -> tuple[float, ...]:

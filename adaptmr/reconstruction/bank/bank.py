@@ -77,8 +77,9 @@ class ReconstructionBank:
     @property
     def adaptation(self) -> Adaptation:
         """What chooses the mask of a slice."""
-        fingerprint = self.sampler_fingerprint if self.selector.needs_uncertainty else None
-        return Adaptation(self.masks, self.selector, self.sampler, fingerprint, self.uncertainty)
+        return Adaptation(
+            self.masks, self.selector, self.sampler, self.sampler_fingerprint, self.uncertainty
+        )
 
     def reconstruct(
         self,

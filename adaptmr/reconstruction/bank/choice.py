@@ -19,8 +19,8 @@ from adaptmr.reconstruction.bank.bank import ReconstructionBank
 from adaptmr.sampling.bank import MaskBank
 from adaptmr.sampling.decision import Decision, versions
 from adaptmr.sampling.mask import Mask
-from adaptmr.sampling.selection import Adaptation, check_matrix, foreign_coils, select
-from adaptmr.sampling.volume import for_volume
+from adaptmr.sampling.selection import Adaptation, check_matrix, foreign_coils
+from adaptmr.sampling.volume import select_scan
 
 AS_ACQUIRED: Final = "as acquired"
 """Selector of a decision that the scan's own mask made, which is one of the bank's."""
@@ -80,7 +80,7 @@ def choose(
             scan,
             kspace=Stack(scan.kspace.shape, partial(_read_measured, scan, bank.masks.axes)),
         )
-        decisions = decide_scan(measured, adaptation)
+        decisions = select_scan(measured, adaptation)
         notes = tuple(dict.fromkeys(notes + _reasons(decisions)))
         return Choice(decisions, bank.masks.masks, coils, notes)
 
@@ -91,7 +91,7 @@ def choose(
         record = _acquired_decision(bank.masks, index, shared, acquired, None, begun)
         return Choice((record,), bank.masks.masks, coils, notes)
     if acquired == acquired.low_frequency_only():
-        raise _only_low_frequencies(scan, acquired, bank.masks, decide_scan(scan, adaptation))
+        raise _only_low_frequencies(scan, acquired, bank.masks, select_scan(scan, adaptation))
     if not nearest:
         raise BadInputError(
             "the scan was acquired with a mask that the bank does not have",
@@ -109,18 +109,6 @@ def choose(
     used = _with_block(acquired, bank.masks, scan)
     record = _acquired_decision(bank.masks, index, shared, acquired, flag, begun)
     return Choice((record,), (used,) * len(bank), flag, (*notes, flag))
-
-
-def decide_scan(scan: Scan, adaptation: Adaptation) -> tuple[Decision, ...]:
-    """The selector's decisions: one for each slice, or one for the volume of a 3-D scan.
-
-    Raises:
-        BadInputError: as `select`.
-    """
-    decisions = select(scan, adaptation)
-    if scan.header.phase_axes == 2:
-        return (for_volume(decisions, adaptation.bank),)
-    return decisions
 
 
 def require_measured(kspace: Tensor, scan: Scan, axes: int, slice_index: int) -> None:

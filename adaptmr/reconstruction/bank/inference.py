@@ -55,12 +55,16 @@ class BankReconstruction:
     acceleration: float
     notes: tuple[str, ...]
 
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """``reconstruction``, and ``lower`` and ``upper`` where there are any."""
+        named = {"reconstruction": self.image, "lower": self.lower, "upper": self.upper}
+        return {name: stack for name, stack in named.items() if stack is not None}
+
     def slices(self) -> Iterator[dict[str, Tensor]]:
-        """Slice by slice: ``reconstruction``, and ``lower`` and ``upper`` where there are any."""
-        stacks = {"reconstruction": self.image, "lower": self.lower, "upper": self.upper}
-        known = {name: stack for name, stack in stacks.items() if stack is not None}
+        """What `stacks` holds, slice by slice, (rows, columns) each."""
         for index in range(len(self.image)):
-            yield {name: stack[index] for name, stack in known.items()}
+            yield {name: stack[index] for name, stack in self.stacks.items()}
 
 
 def reconstruct(

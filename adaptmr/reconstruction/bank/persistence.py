@@ -116,7 +116,8 @@ def assemble(
             needs none.
         selector: scores the masks for a slice.
         uncertainty: how the uncertainty of a slice is found.
-        width: folder that `adaptmr.reconstruction.networks.width.save` wrote; None for a bank without intervals.
+        width: folder that `adaptmr.reconstruction.networks.width.save` wrote; None for a bank
+            without intervals.
         calibration: makes intervals of widths.
         provenance: how the bank came to be.
         overwrite: whether an existing folder may be replaced.
