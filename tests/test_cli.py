@@ -251,7 +251,7 @@ def test_convert_there_and_back(run: Run, tmp_path: Path, scans: Path) -> None:
 def test_a_misspelt_key_of_a_training(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("data: scans\nepoch: 3\n")
-    code, _, err = run("train", config, "--out", tmp_path / "network")
+    code, _, err = run("train", config, "--only", "network", "--out", tmp_path / "network")
     assert code == 3
     assert err.count("\n") == 1
     assert "epochs" in err or "architecture" in err

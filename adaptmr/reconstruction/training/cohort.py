@@ -108,7 +108,7 @@ def subject_of(scan: Scan) -> str:
 
 
 def split_by_subject(
-    scans: Sequence[Scan], fraction: float, seed: int
+    scans: Sequence[Scan], fraction: float, seed: int, *, field: str = "validation_fraction"
 ) -> tuple[tuple[Scan, ...], tuple[Scan, ...]]:
     """Scans for training and for validation, no subject in both.
 
@@ -116,6 +116,7 @@ def split_by_subject(
         scans: all scans.
         fraction: share of the subjects for validation; at least one when it is positive.
         seed: seed of the choice.
+        field: the option that the fraction is from, for messages.
 
     Raises:
         BadInputError: validation is asked for, and there is only one subject.
@@ -124,10 +125,10 @@ def split_by_subject(
     count = max(1, round(fraction * len(subjects))) if fraction > 0 else 0
     if count >= len(subjects):
         raise BadInputError(
-            "there are too few subjects to keep some for validation",
-            field="validation_fraction",
-            got=f"{len(subjects)} subjects, {count} of them for validation",
-            hint="Add subjects, or set validation_fraction to 0",
+            "there are too few subjects to keep some out of the training",
+            field=field,
+            got=f"{len(subjects)} subjects, {count} of them to keep out",
+            hint=f"Add subjects, or set {field} to 0",
         )
     order = np.random.default_rng((seed, _SPLIT)).permutation(len(subjects))
     held_out = {subjects[index] for index in order[:count]}

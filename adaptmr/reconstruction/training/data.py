@@ -46,6 +46,10 @@ class Batch:
     mask: Mask
     sources: tuple[tuple[str, int], ...]
 
+    def under(self, mask: Mask) -> "Batch":
+        """The same slices under another mask."""
+        return replace(self, mask=mask)
+
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on ``device``."""
         return replace(
