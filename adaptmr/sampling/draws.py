@@ -5,10 +5,14 @@ shape, the low-frequency block), ``count`` and a generator, and returns the posi
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+
+# Positions less likely than this are as far apart as these: 32 steps for points.
+_LEAST_INCLUSION = 1e-3
 
 
 def uniform(
@@ -109,24 +113,65 @@ def poisson_disc(
     order = generator.permutation(np.flatnonzero(candidates))
     distance = _beyond(block)
     dither = generator.random(candidates.shape) / 2
+    return _widest(order, lambda slope: 1 + slope * distance - dither, count)
 
-    def thrown(slope: float) -> list[int]:
-        return _throw(order, 1 + slope * distance - dither, count)
 
+def spaced(
+    inclusion: NDArray[np.float64],
+    candidates: NDArray[np.bool_],
+    count: int,
+    generator: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Draw ``count`` of the candidates about as often as asked, but at a distance from each other.
+
+    Darts are thrown as in `poisson_disc`. The radius follows the distance at which positions of
+    this density lie from each other: ``s / inclusion`` for lines, ``s / sqrt(inclusion)`` for
+    points, with the largest ``s`` at which the count is reached. Parallel imaging fills small gaps
+    well and large ones not at all, so positions bring most where their neighbours are left out.
+
+    Args:
+        inclusion: share of draws that a position should be in, 0 to 1; lines or points.
+        candidates: bool, positions that may be drawn.
+        count: how many, at most the number of candidates.
+        generator: where the randomness comes from.
+    """
+    apart = np.maximum(inclusion, _LEAST_INCLUSION) ** (-1 / inclusion.ndim)
+    grid = np.atleast_2d(apart)
+    order = generator.permutation(np.flatnonzero(candidates))
+    dither = generator.random(grid.shape) / 2
+    chosen = _widest(order, lambda scale: np.maximum(scale * grid, 1) - dither, count)
+    return chosen.reshape(inclusion.shape)
+
+
+def _widest(
+    order: NDArray[np.int64], radii: Callable[[float], NDArray[np.float64]], count: int
+) -> NDArray[np.bool_]:
+    """The darts that land with the widest radii at which ``count`` of them do.
+
+    Args:
+        order: flat positions in the order in which darts are thrown at them.
+        radii: of all positions, (rows, columns), for a width from 0, where any count is reached.
+        count: at most the length of ``order``.
+    """
+
+    def thrown(width: float) -> list[int]:
+        return _throw(order, radii(width), count)
+
+    narrowest = radii(0.0)
     lower, upper, best = 0.0, 1.0, thrown(0.0)
-    while len(darts := thrown(upper)) == count and upper < max(candidates.shape):
+    while len(darts := thrown(upper)) == count and upper < max(narrowest.shape):
         lower, upper, best = upper, 2 * upper, darts
-    # A slope finer than this moves no radius by more than 1 % of a position.
+    # A width finer than this moves no radius by more than 1 % of a position.
     while upper - lower > 0.01:
-        slope = (lower + upper) / 2
-        darts = thrown(slope)
+        width = (lower + upper) / 2
+        darts = thrown(width)
         if len(darts) == count:
-            lower, best = slope, darts
+            lower, best = width, darts
         else:
-            upper = slope
-    chosen = np.zeros(candidates.size, dtype=np.bool_)
+            upper = width
+    chosen = np.zeros(narrowest.size, dtype=np.bool_)
     chosen[best] = True
-    return chosen.reshape(candidates.shape)
+    return chosen.reshape(narrowest.shape)
 
 
 def _beyond(block: NDArray[np.bool_]) -> NDArray[np.float64]:

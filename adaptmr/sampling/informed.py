@@ -8,6 +8,8 @@ Every law here is a ranking of the candidates, of which the first ``count`` are 
   replacement (Plackett-Luce law; Kool et al., "Stochastic beams and where to find them", 2019).
 * *capped*: inclusion probability exactly ``min(1, c * weight)``, by randomised systematic
   sampling (Madow, 1949); exact when nothing is sorted first and no mirrored position passed over.
+* *spaced*: about that probability, but at a distance from each other that follows it
+  (`adaptmr.sampling.draws.spaced`), as parallel imaging needs.
 
 Positions without weight come last, nearest to the centre first.
 """
@@ -21,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from adaptmr.errors import BadInputError
-from adaptmr.sampling.draws import radius
+from adaptmr.sampling.draws import radius, spaced
 from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.uncertainty import UncertaintyMap
@@ -36,6 +38,9 @@ class Law(StrEnum):
     """One after another, each with its share of the weight that is left."""
     CAPPED = "capped"
     """Inclusion in proportion to the weight, capped at one."""
+    SPACED = "spaced"
+    """The same on average over a neighbourhood, but no two positions close together: for several
+    coils, whose reconstruction fills small gaps."""
 
 
 class DrawRule(BaseModel):
@@ -148,8 +153,10 @@ def draw_positions(
     left = candidates & ~taken.reshape(shape)
     if rule.law is Law.WEIGHTED:
         order = _ranking(logarithm + noise, left)
-    else:
+    elif rule.law is Law.CAPPED:
         order = _systematic(logarithm, noise, left, short, start)
+    else:
+        order = _spaced(logarithm, left, short, generator)
     if rule.one_of_mirrored:
         order = _mirrored_last(order, shape, block.ravel() | taken)
     taken[order[:short]] = True
@@ -210,6 +217,27 @@ def _systematic(
     hit = np.zeros(logarithm.size, dtype=np.bool_)
     hit[shuffled[np.minimum(hits, len(shuffled) - 1)]] = True
     # Rounding may let two hits fall together; the heaviest of the others then makes up for it.
+    return np.concatenate((ranking[hit[ranking]], ranking[~hit[ranking]]))
+
+
+def _spaced(
+    logarithm: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+    count: int,
+    generator: np.random.Generator,
+) -> NDArray[np.int64]:
+    """A ranking whose first ``count`` are the spaced draw from the allowed."""
+    ranking = _ranking(logarithm, allowed)
+    weight = np.exp(logarithm.ravel())
+    positive = ranking[weight[ranking] > 0]
+    if not 0 < count < len(positive):
+        return ranking
+    density = np.zeros(logarithm.size)
+    density[positive] = inclusion(weight[positive], count)
+    candidates = np.zeros(logarithm.size, dtype=np.bool_)
+    candidates[positive] = True
+    shape = logarithm.shape
+    hit = spaced(density.reshape(shape), candidates.reshape(shape), count, generator).ravel()
     return np.concatenate((ranking[hit[ranking]], ranking[~hit[ranking]]))
 
 

@@ -52,6 +52,8 @@ class UncertaintyConfig(BaseModel):
     """Of the samples."""
     coils: bool = False
     """Whether the variance is that of the coils' k-space, with sensitivities from the block."""
+    smoothing: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
+    """Standard deviation, in positions, of the Gaussian that the variance is smoothed with."""
     redraws: int = Field(default=3, ge=0)
     """Further rounds in which samples that are not usable are drawn anew."""
 
@@ -381,6 +383,7 @@ def _measured(
                 config.samples,
                 stream,
                 maps=sensitivity_maps(part) if config.coils else None,
+                smoothing=config.smoothing,
                 redraws=config.redraws,
             )
             for part, stream in zip(parts, streams, strict=False)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 from sampling_reference import known
 from scipy import stats
+from scipy.spatial import cKDTree
 
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling import draws
@@ -33,6 +34,8 @@ RULES = [
     DrawRule(law=Law.CAPPED),
     DrawRule(law=Law.CAPPED, sort_fraction=0.3, one_of_mirrored=True, power=2.5),
     DrawRule(one_of_mirrored=True),
+    DrawRule(law=Law.SPACED),
+    DrawRule(law=Law.SPACED, sort_fraction=0.3, one_of_mirrored=True, power=0.7),
 ]
 
 
@@ -176,7 +179,7 @@ def test_inclusion_is_that_of_numpy_choice() -> None:
 
 def test_equal_weights_are_drawn_equally() -> None:
     runs = 4000
-    for law in Law:
+    for law in (Law.WEIGHTED, Law.CAPPED):
         hits = sum(flat(np.full(10, 3.0), 4, DrawRule(law=law), s).astype(int) for s in range(runs))
         assert within(hits, np.full(10, 0.4), runs)
 
@@ -189,6 +192,42 @@ def test_capped_inclusion_is_proportional() -> None:
     assert np.allclose(expected[1:] / weights[1:], expected[1] / weights[1])
     hits = sum(flat(weights, 3, DrawRule(law=Law.CAPPED), s).astype(int) for s in range(runs))
     assert within(hits, expected, runs)
+
+
+def nearest_neighbours(mask: np.ndarray) -> np.ndarray:
+    """Distance of each position of a mask from the nearest other one."""
+    places = np.argwhere(mask)
+    return cKDTree(places).query(places, k=2)[0][:, 1]
+
+
+@pytest.mark.parametrize("matrix", [(48, 48), (45, 60)])
+def test_spaced_positions_keep_their_distance_and_follow_the_weights(
+    matrix: tuple[int, int],
+) -> None:
+    values = 1 / (1 + draws.radius(matrix)) ** 1.5
+    frame = Frame.of(matrix, (2, 2), 6)
+    spread = [informed_mask(values, frame, DrawRule(law=Law.SPACED, seed=s)) for s in range(40)]
+    drawn = [informed_mask(values, frame, DrawRule(law=Law.CAPPED, seed=s)) for s in range(40)]
+    apart, close = (
+        np.mean([nearest_neighbours(mask.positions).mean() for mask in masks])
+        for masks in (spread, drawn)
+    )
+    assert apart > 1.25 * close
+    # As often as the capped law, in rings a few positions wide.
+    ring = (draws.radius(matrix) // 6).astype(int)
+    often = [np.mean([mask.positions for mask in masks], axis=0) for masks in (spread, drawn)]
+    for index in range(4):
+        ours, theirs = (float(share[ring == index].mean()) for share in often)
+        assert ours == pytest.approx(theirs, abs=0.08)
+
+
+def test_spaced_lines_keep_their_distance() -> None:
+    frame = Frame.of((8, 120), (8,), 4)
+    for seed in range(10):
+        mask = informed_mask(np.ones((8, 120)), frame, DrawRule(law=Law.SPACED, seed=seed))
+        # 22 of 112 lines: never beside each other, where draws often are.
+        gaps = np.diff([line for line in mask.lines() if not 56 <= line < 64])
+        assert gaps.min() >= 2
 
 
 @quick

@@ -5,19 +5,21 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from hypothesis import given, settings
 from sampling_reference import Gaussian, Given, kspace, slices
 
 from adaptmr.data.doors import open_scan
 from adaptmr.errors import BadInputError, UsageError
-from adaptmr.kernels.fourier import fourier
-from adaptmr.sampling.low_frequency import LowFrequency, acquire, acquire_scan
+from adaptmr.kernels.fourier import fourier, inverse_fourier
+from adaptmr.sampling.low_frequency import LowFrequency, acquire, acquire_scan, block_region
 from adaptmr.sampling.posterior import PosteriorSampler
 from adaptmr.sampling.uncertainty import (
     SpectralVariance,
     UncertaintyMap,
     sensitivity_maps,
+    smoothed,
     uncertainty,
     unit_norm,
 )
@@ -326,3 +328,54 @@ def test_real_scan(shared_data: Path) -> None:
         found = uncertainty(Given(noisy), low, 8, generator(), maps=maps)
         assert found.known.all()
         assert float(found.values.norm()) == pytest.approx(1, abs=1e-5)
+
+
+@quick
+@given(matrix=st.tuples(st.integers(8, 17), st.integers(8, 17)), deviation=st.floats(0.3, 2))
+def test_smoothing_is_scipys_mean_of_what_lies_outside(
+    matrix: tuple[int, int], deviation: float
+) -> None:
+    variance = images(1, 2, matrix)[0]
+    rows, columns = block_region(matrix, (3, 2))
+    outside = torch.ones(matrix, dtype=torch.float64)
+    outside[rows, columns] = 0
+    found = smoothed(variance, (3, 2), deviation)
+    assert torch.equal(found[:, outside == 0], torch.zeros(2, 6, dtype=torch.float64))
+    axes = [np.minimum(np.arange(n), n - np.arange(n)) for n in matrix]
+    # The Gaussian in the domain of its transform, which wraps around as often as it takes.
+    response = [np.exp(-2 * (np.pi * deviation * axis / len(axis)) ** 2) for axis in axes]
+
+    def mean(values: torch.Tensor) -> np.ndarray:
+        spectrum = scipy.fft.fft2(values.numpy()) * response[0][:, None] * response[1]
+        return scipy.fft.ifft2(spectrum).real
+
+    expected = mean(variance * outside) / np.maximum(mean(outside), 0.1) * outside.numpy()
+    assert np.allclose(found.numpy(), expected, atol=1e-9)
+
+
+@quick
+@given(matrix=st.tuples(st.integers(8, 17), st.integers(8, 17)))
+def test_smoothing_keeps_what_is_constant_and_its_symmetry(matrix: tuple[int, int]) -> None:
+    block = (3, 3)
+    constant = unit_norm(torch.ones(1, *matrix, dtype=torch.float64), block)
+    assert torch.allclose(smoothed(constant, block, 1.0), constant)
+    found = of(images(4, 1, matrix), slices(matrix, block, torch.complex128), smoothing=1.0)
+    rows, columns = ((2 * (n // 2) - torch.arange(n)) % n for n in matrix)
+    values = found.values[0]
+    assert torch.allclose(values, values[rows][:, columns])
+    assert values.norm() == pytest.approx(1)
+    assert torch.equal(smoothed(constant, block, 0.0), constant)
+
+
+def test_smoothing_makes_few_samples_worth_many() -> None:
+    matrix, block = (33, 40), (5, 5)
+    low = slices(matrix, block, torch.complex128)
+    distance = sum(
+        ((torch.arange(n) - n // 2).double()[(...,) + (None,) * (1 - axis)] / n) ** 2
+        for axis, n in enumerate(matrix)
+    )
+    truth = unit_norm(1 / (0.02 + distance)[None], block)
+    white = torch.randn(10, 1, *matrix, generator=generator(), dtype=torch.float64)
+    drawn = inverse_fourier(fourier(white) * truth.sqrt()).real
+    rough, smooth = (of(drawn, low, smoothing=s).values for s in (0.0, 1.0))
+    assert (smooth - truth).norm() < 0.5 * (rough - truth).norm()
