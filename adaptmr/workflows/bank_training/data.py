@@ -30,6 +30,7 @@ from adaptmr.workflows.progress import track
 
 _TRAIN: Final = "train"
 _CALIBRATION: Final = "calibration"
+_HASHES: Final = "hashes.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def open_data(config: BankTraining, steps: Steps) -> BankData:
     training, selection = split_by_subject(
         scans, config.selection_fraction, config.seed, field="selection_fraction"
     )
-    contents = [_digests(folder) for folder in (train, calibration) if folder is not None]
+    contents = [_digests(folder, steps) for folder in (train, calibration) if folder is not None]
     split = [[scan.name for scan in part] for part in (training, selection, held_out)]
     matrix = config.data.matrix if isinstance(config.data, PictureFolder) else None
     key = hashlib.sha256(json.dumps([contents, split, matrix]).encode()).hexdigest()
@@ -144,7 +145,16 @@ def _check_apart(scans: Sequence[Scan], held_out: Sequence[Scan], folder: Path) 
         )
 
 
-def _digests(folder: Path) -> list[list[str]]:
-    """Name and sha256 of each file."""
+def _digests(folder: Path, steps: Steps) -> list[list[str]]:
+    """Name and sha256 of each file; a file of the same size and time is not read again."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    return [[file.name, sha256(file)] for file in track(files, "hashing")]
+    states = [(str(file.resolve()), file.stat()) for file in files]
+
+    def compute(result: Path, _: Path) -> None:
+        found = [[file.name, sha256(file)] for file in track(files, "hashing")]
+        (result / _HASHES).write_text(json.dumps(found))
+
+    reads = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+    step = steps.done("hashes", 1, reads, (), compute)
+    digests: list[list[str]] = json.loads((step.folder / _HASHES).read_text())
+    return digests

@@ -48,11 +48,13 @@ class Took:
         step: its name.
         seconds: since it was last begun.
         reused: whether it was done before.
+        folder: its result.
     """
 
     step: str
     seconds: float
     reused: bool
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Steps:
                     (result / _TOOK).write_text(json.dumps(took) + "\n")
             shutil.rmtree(work, ignore_errors=True)
         seconds = json.loads((folder / _TOOK).read_text())["seconds"]
-        self.took.append(Took(name, seconds, reused))
+        self.took.append(Took(name, seconds, reused, folder))
         return Step(name, key, folder)
 
 

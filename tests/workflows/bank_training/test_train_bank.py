@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import skimage.data
 import torch
 import yaml
 from made_training import training, values
 from safetensors.torch import load_file
 
 from adaptmr.data.doors import open_scan
+from adaptmr.data.pictures import open_pictures
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.bank import persistence
 from adaptmr.reconstruction.bank.inference import reconstruct
+from adaptmr.reconstruction.classical import ZeroFilled
+from adaptmr.reconstruction.losses import pair_losses
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.sampling.loss_aware import LossAware
 from adaptmr.sampling.protocol_prior import ProtocolPrior
@@ -86,7 +90,7 @@ def test_the_same_training_again_gives_the_same_bank_at_once(trained: Path, scan
     before = persistence.fingerprint(trained)
     again = train_bank(training(scans, **ALL), trained)
     assert again.fingerprint == before
-    assert again.steps == ()
+    assert {took.step for took in again.steps if took.reused} == {"hashes"}
     once_more = train_bank(training(scans, **ALL), trained, overwrite=True)
     assert once_more.fingerprint == before
     assert all(took.reused for took in once_more.steps)
@@ -117,7 +121,7 @@ def test_another_run_gives_the_same_hashes(trained: Path, scans: Path, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fractions", [(0.3, 0.7), (0.55, 0.9)])
+@pytest.mark.parametrize("fractions", [(0.35, 0.6, 0.9)])
 def test_killed_and_continued_gives_the_same_hashes(
     trained: Path, scans: Path, tmp_path: Path, fractions: tuple[float, ...]
 ) -> None:
@@ -152,10 +156,7 @@ def test_pairs_can_be_trained_as_jobs(scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "bank"
     first = train_pair(config, out, 1)
     assert [took.step for took in first.steps] == [
-        "sampler",
-        "uncertainties",
-        "masks",
-        "network-1",
+        *("hashes", "hashes", "sampler", "uncertainties", "masks", "network-1")
     ]
     assert not out.exists()
     second = train_pair(config, out, 0)
@@ -226,3 +227,28 @@ def test_from_the_command_line(run: Run, scans: Path, tmp_path: Path) -> None:
     code, _, err = run("train", config, "--out", out)
     assert (code, err.count("\n")) == (3, 1)
     assert "Did you mean 'em_rounds'?" in err
+
+
+def test_photographs_stand_in_for_scans(tmp_path: Path) -> None:
+    names = "astronaut brick camera cell chelsea coffee coins grass gravel horse moon page text"
+    for number, name in enumerate(names.split()):
+        part = "train" if number % 3 else "calibration"
+        (tmp_path / "photographs" / part).mkdir(parents=True, exist_ok=True)
+        photograph = Path(skimage.data.__file__).with_name(f"{name}.png")
+        shutil.copy(photograph, tmp_path / "photographs" / part)
+    config = training(
+        tmp_path,
+        data={"kind": "pictures", "folder": tmp_path / "photographs", "matrix": (48, 48)},
+        positions="points",
+        selection_fraction=0,
+        sampler={"kind": "mixture", "components": 1, "factors": 3, "noise_prior": 1.0},
+        architecture={"kind": "unet", "channels": 8, "pools": 2},
+        surrogate={"epochs": 20, "learning_rate": 3e-3, "accelerator": "cpu"},
+    )
+    train_bank(config, tmp_path / "bank")
+    bank = persistence.load(tmp_path / "bank")
+    unseen = open_pictures(tmp_path / "photographs" / "calibration", (48, 48))
+    losses = pair_losses(list(bank.networks), bank.masks.masks, unseen)
+    zero_filled = pair_losses([ZeroFilled()] * 2, bank.masks.masks, unseen)
+    assert bool((losses.mean(0) < zero_filled.mean(0)).all())
+    assert len(reconstruct(bank, unseen[0]).decisions) == 1
