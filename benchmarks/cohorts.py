@@ -137,37 +137,28 @@ def _participants(folder: Path, split: str) -> Iterator[tuple[str, str]]:
             yield parts[0], "_".join(parts)
 
 
-def arguments_of(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a cohort is made of."""
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="brains, tumours, anatomy")
     parser.add_argument("--cohort", choices=("homogeneous", "mixed"), default="mixed")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--slices", type=int, default=4, help="per scan")
     parser.add_argument("--coils", type=int, default=4)
     parser.add_argument("--poses", type=int, default=2, help="of each training volume")
-    parser.add_argument("--cohort-seed", type=int, default=0)
-
-
-def cohort_of(arguments: argparse.Namespace) -> Cohort:
-    """The cohort of parsed `arguments_of`."""
-    return Cohort(
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    cohort = Cohort(
         data=arguments.data,
         mixed=arguments.cohort == "mixed",
         size=arguments.size,
         slices=arguments.slices,
         coils=arguments.coils,
         poses=arguments.poses,
-        seed=arguments.cohort_seed,
+        seed=arguments.seed,
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments_of(parser)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    cohort = cohort_of(arguments)
-    for split in SPLITS:
+    for split in arguments.splits:
         for scan in track(scans(cohort, split), split, len(_planned(cohort, split))):
             write_scan(scan, arguments.out / split / scan.name)
 

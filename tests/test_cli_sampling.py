@@ -283,8 +283,8 @@ def test_a_choice_measures_as_the_bank_was_built(
 ) -> None:
     sampler, bank = made / "lines", tmp_path / "bank"
     build = ("masks", "build", "--sampler", sampler, "--scans", scans, "-J", "2")
-    assert run(*build, "--coils", "--samples", "4", "--out", bank)[0] == 0
-    built = UncertaintyConfig(samples=4, coils=True)
+    assert run(*build, "--coils", "--samples", "4", "--smoothing", "1", "--out", bank)[0] == 0
+    built = UncertaintyConfig(samples=4, coils=True, smoothing=1.0)
     for options, config in (
         ((), built),
         (("--magnitude",), built.model_copy(update={"coils": False})),

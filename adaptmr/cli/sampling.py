@@ -39,12 +39,21 @@ Coils = Annotated[
 ]
 
 
+Smoothing = Annotated[
+    float | None, typer.Option(help="Of the variance over neighbours, in k-space positions.")
+]
+
+
 def _uncertainty(
-    base: UncertaintyConfig, samples: int | None, seed: int | None, coils: bool | None
+    base: UncertaintyConfig,
+    samples: int | None,
+    seed: int | None,
+    coils: bool | None,
+    smoothing: float | None,
 ) -> UncertaintyConfig:
     from adaptmr.workflows.config import overridden
 
-    given = {"samples": samples, "seed": seed, "coils": coils}
+    given = {"samples": samples, "seed": seed, "coils": coils, "smoothing": smoothing}
     return overridden(base, given, "the uncertainty cannot be found so")
 
 
@@ -57,13 +66,14 @@ def uncertainty(
     samples: Samples = None,
     seed: Seed = None,
     coils: Coils = None,
+    smoothing: Smoothing = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure where in k-space the low frequencies leave a slice uncertain, and draw it."""
     from adaptmr.workflows.sampling import measure_file
 
-    config = _uncertainty(PRESETS[preset].uncertainty, samples, seed, coils)
+    config = _uncertainty(PRESETS[preset].uncertainty, samples, seed, coils, smoothing)
     measured = measure_file(scan, sampler, out, config, overwrite=overwrite)
     if as_json:
         print_json(measured)
@@ -110,6 +120,7 @@ def build(
     samples: Samples = None,
     seed: Seed = None,
     coils: Coils = None,
+    smoothing: Smoothing = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -134,7 +145,7 @@ def build(
         kind,
         acceleration,
         overridden(settings.bank, {"masks": count, "rule": rule}, problem),
-        _uncertainty(settings.uncertainty, samples, seed, coils),
+        _uncertainty(settings.uncertainty, samples, seed, coils, smoothing),
         refinement=RefineConfig(evaluations=refine) if refine else None,
         overwrite=overwrite,
     )
@@ -183,6 +194,7 @@ def select(
     samples: Samples = None,
     seed: Seed = None,
     coils: Coils = None,
+    smoothing: Smoothing = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -196,7 +208,7 @@ def select(
     adaptation = replace(
         adaptation,
         selector=adaptation.selector if name is None else selector(name),
-        config=_uncertainty(base, samples, seed, coils),
+        config=_uncertainty(base, samples, seed, coils, smoothing),
     )
     chosen = select_file(scan, adaptation, out, overwrite=overwrite)
     if as_json:
