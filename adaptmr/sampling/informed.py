@@ -14,6 +14,7 @@ Every law here is a ranking of the candidates, of which the first ``count`` are 
 Positions without weight come last, nearest to the centre first.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -198,6 +199,30 @@ def _ranking(keys: NDArray[np.float64], allowed: NDArray[np.bool_]) -> NDArray[n
     return ranking
 
 
+def _drawn_first(
+    logarithm: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+    count: int,
+    draw: Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.bool_]],
+) -> NDArray[np.int64]:
+    """A ranking of the allowed whose first ``count`` are those of a draw.
+
+    Args:
+        logarithm: of the weights.
+        allowed: bool, the same shape.
+        count: how many to draw; all that have weight come first when they are no more than that.
+        draw: gives the positions drawn (flat bool) from the flat weights and the flat indices of
+            those that are allowed and positive.
+    """
+    ranking = _ranking(logarithm, allowed)
+    weight = np.exp(logarithm.ravel())
+    positive = ranking[weight[ranking] > 0]
+    if not 0 < count < len(positive):
+        return ranking
+    hit = draw(weight, positive)
+    return np.concatenate((ranking[hit[ranking]], ranking[~hit[ranking]]))
+
+
 def _systematic(
     logarithm: NDArray[np.float64],
     noise: NDArray[np.float64],
@@ -206,18 +231,19 @@ def _systematic(
     start: float,
 ) -> NDArray[np.int64]:
     """A ranking whose first ``count`` are a randomised systematic sample of the allowed."""
-    ranking = _ranking(logarithm, allowed)
-    weight = np.exp(logarithm.ravel())
-    positive = ranking[weight[ranking] > 0]
-    if not 0 < count < len(positive):
-        return ranking
-    shuffled = positive[np.argsort(noise.ravel()[positive], kind="stable")]
-    passed = np.cumsum(inclusion(weight[shuffled], count))
-    hits = np.searchsorted(passed * (count / passed[-1]), np.arange(count) + start, side="right")
-    hit = np.zeros(logarithm.size, dtype=np.bool_)
-    hit[shuffled[np.minimum(hits, len(shuffled) - 1)]] = True
-    # Rounding may let two hits fall together; the heaviest of the others then makes up for it.
-    return np.concatenate((ranking[hit[ranking]], ranking[~hit[ranking]]))
+
+    def draw(weight: NDArray[np.float64], positive: NDArray[np.int64]) -> NDArray[np.bool_]:
+        shuffled = positive[np.argsort(noise.ravel()[positive], kind="stable")]
+        passed = np.cumsum(inclusion(weight[shuffled], count))
+        hits = np.searchsorted(
+            passed * (count / passed[-1]), np.arange(count) + start, side="right"
+        )
+        hit = np.zeros(logarithm.size, dtype=np.bool_)
+        # Rounding may let two hits fall together; the heaviest of the others makes up for it.
+        hit[shuffled[np.minimum(hits, len(shuffled) - 1)]] = True
+        return hit
+
+    return _drawn_first(logarithm, allowed, count, draw)
 
 
 def _spaced(
@@ -227,18 +253,16 @@ def _spaced(
     generator: np.random.Generator,
 ) -> NDArray[np.int64]:
     """A ranking whose first ``count`` are the spaced draw from the allowed."""
-    ranking = _ranking(logarithm, allowed)
-    weight = np.exp(logarithm.ravel())
-    positive = ranking[weight[ranking] > 0]
-    if not 0 < count < len(positive):
-        return ranking
-    density = np.zeros(logarithm.size)
-    density[positive] = inclusion(weight[positive], count)
-    candidates = np.zeros(logarithm.size, dtype=np.bool_)
-    candidates[positive] = True
-    shape = logarithm.shape
-    hit = spaced(density.reshape(shape), candidates.reshape(shape), count, generator).ravel()
-    return np.concatenate((ranking[hit[ranking]], ranking[~hit[ranking]]))
+
+    def draw(weight: NDArray[np.float64], positive: NDArray[np.int64]) -> NDArray[np.bool_]:
+        density = np.zeros(logarithm.size)
+        density[positive] = inclusion(weight[positive], count)
+        candidates = np.zeros(logarithm.size, dtype=np.bool_)
+        candidates[positive] = True
+        shape = logarithm.shape
+        return spaced(density.reshape(shape), candidates.reshape(shape), count, generator).ravel()
+
+    return _drawn_first(logarithm, allowed, count, draw)
 
 
 def _mirrored_last(
