@@ -40,10 +40,11 @@ from adaptmr.workflows.selection import coil_counts, common_frame, measure_scans
 
 # What does not change a result, and so has no part in its key.
 _FREE: Final = {"accelerator", "devices", "workers"}
-_KINDS: Final = {
+DENSITIES: Final = {
     Positions.LINES: (MaskKind.VARIABLE_DENSITY_1D, MaskKind.RANDOM),
     Positions.POINTS: (MaskKind.VARIABLE_DENSITY_2D, MaskKind.RANDOM_2D),
 }
+"""Masks by rule of an exact budget: variable density, and uniform."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Course:
             save_file(parts, result / "uncertainties.safetensors")
 
         needs = (self.data.step, sampler)
-        return self.steps.done("uncertainties", 1, _plain(config), needs, compute)
+        return self.steps.done("uncertainties", 1, plain(config), needs, compute)
 
     def surrogate(self, sampler: Step, uncertainties: Step) -> Step | None:
         """Train a network over random masks of the bank's frame; None where none is asked for."""
@@ -110,15 +111,15 @@ class Course:
             return None
 
         def compute(result: Path, work: Path) -> None:
-            material = Material(self.data.cohort, self._random_masks(sampler, uncertainties))
+            material = Material(self.data.cohort, self.random_masks(sampler, uncertainties))
             train_network(
-                config.architecture, self._seeded(schedule), material, result / "network", work
+                config.architecture, self.seeded(schedule), material, result / "network", work
             )
 
         reads = [
-            _plain(config.architecture),
-            _plain(schedule),
-            _plain(config.masks.rule),
+            plain(config.architecture),
+            plain(schedule),
+            plain(config.masks.rule),
             config.acceleration,
             config.seed,
         ]
@@ -131,12 +132,12 @@ class Course:
 
         def compute(result: Path, _: Path) -> None:
             found = load_uncertainties(uncertainties)
-            frame = self._frame(sampler)
+            frame = self.frame(sampler)
             coils = coil_counts(self.data.training)
             bank, clusters = banks.build(found, frame, config.masks, coils=coils)
             self._save_masks(result, bank, clusters.labels, found, surrogate)
 
-        reads = [config.acceleration, _plain(config.masks), _plain(config.refinement), config.seed]
+        reads = [config.acceleration, plain(config.masks), plain(config.refinement), config.seed]
         needs = (self.data.step, sampler, uncertainties, *self._scored_by(surrogate))
         return self.steps.done("masks", 1, reads, needs, compute)
 
@@ -152,7 +153,7 @@ class Course:
             bank = banks.reassign(load_masks(before.masks), found, labels, config.masks.rule)
             self._save_masks(result, bank, labels, found, surrogate)
 
-        reads = [_plain(config.masks.rule), _plain(config.refinement), config.seed]
+        reads = [plain(config.masks.rule), plain(config.refinement), config.seed]
         needs = (before.masks, losses, uncertainties, *self._scored_by(surrogate))
         return self.steps.done("masks-reassigned", 1, reads, needs, compute)
 
@@ -169,10 +170,10 @@ class Course:
                 None if warm is None else warm.folder / "network",
             )
             train_network(
-                config.architecture, self._seeded(config.pairs), material, result / "network", work
+                config.architecture, self.seeded(config.pairs), material, result / "network", work
             )
 
-        reads = [_plain(config.architecture), _plain(config.pairs), config.seed, index]
+        reads = [plain(config.architecture), plain(config.pairs), config.seed, index]
         needs = (self.data.step, masks, *([] if warm is None else [warm]))
         return self.steps.done(f"network-{index}", 1, reads, needs, compute)
 
@@ -210,7 +211,7 @@ class Course:
             (result / "selector").mkdir()
             selector_files.save(rule, result / "selector")
 
-        reads = [config.selector, _plain(config.uncertainty)]
+        reads = [config.selector, plain(config.uncertainty)]
         needs = (self.data.step, sampler, pairs.masks, losses)
         return self.steps.done("selector", 1, reads, needs, compute)
 
@@ -221,7 +222,7 @@ class Course:
             masks = load_masks(pairs.masks).masks
             networks = dict(zip(masks, self.load_networks(pairs), strict=True))
             first = width.build(schedule.architecture, self.config.seed)
-            settings = self._seeded(schedule)
+            settings = self.seeded(schedule)
 
             def begin() -> Any:
                 from adaptmr.reconstruction.training import width_module
@@ -239,7 +240,7 @@ class Course:
                 resume=True,
             )
 
-        reads = [_plain(schedule), self.config.seed]
+        reads = [plain(schedule), self.config.seed]
         return self.steps.done("width", 1, reads, (self.data.step, *pairs.steps), compute)
 
     def calibration(self, sampler: Step, pairs: Pairs, selector: Step, widths: Step) -> Step:
@@ -268,7 +269,7 @@ class Course:
             )
             intervals.save(found, result / "calibration.json")
 
-        reads = [config.alpha, _plain(config.uncertainty)]
+        reads = [config.alpha, plain(config.uncertainty)]
         needs = (self.data.step, sampler, *pairs.steps, selector, widths)
         return self.steps.done("calibration", 1, reads, needs, compute)
 
@@ -281,18 +282,20 @@ class Course:
         folders = [step.folder / "network" for step in pairs.networks]
         return [checkpoint.load(folder).to(self.device) for folder in folders]
 
-    def _seeded(self, schedule: Schedule) -> SeededSchedule:
+    def seeded(self, schedule: Schedule) -> SeededSchedule:
+        """The schedule with the seed of this training."""
         shared = schedule.model_dump(include=set(Schedule.model_fields))
         return SeededSchedule.model_validate({**shared, "seed": self.config.seed})
 
-    def _frame(self, sampler: Step) -> Frame:
+    def frame(self, sampler: Step) -> Frame:
+        """What all masks have in common."""
         config, drawer = self.config, persistence.load(sampler.folder / "sampler")
         return common_frame(self.data.scans, drawer, config.positions, config.acceleration)
 
-    def _random_masks(self, sampler: Step, uncertainties: Step) -> tuple[MaskSource, ...]:
+    def random_masks(self, sampler: Step, uncertainties: Step) -> tuple[MaskSource, ...]:
         """Half of the masks by density alone, half drawn from uncertainties as a bank's are."""
         config, found = self.config, load_uncertainties(uncertainties)
-        frame = self._frame(sampler)
+        frame = self.frame(sampler)
         informed = UncertaintyDraws(found.values[found.known], frame, config.masks.rule)
         plain = [
             MaskSpec(
@@ -300,7 +303,7 @@ class Course:
                 acceleration=config.acceleration,
                 center_fraction=config.center_fraction,
             )
-            for kind in _KINDS[config.positions]
+            for kind in DENSITIES[config.positions]
         ]
         return (*plain, informed, informed)
 
@@ -372,6 +375,6 @@ def load_losses(step: Step) -> Tensor:
     return read_weights(step.folder / "losses.safetensors")["losses"]
 
 
-def _plain(model: BaseModel | None) -> Any:
+def plain(model: BaseModel | None) -> Any:
     """What a key holds of a configuration."""
     return None if model is None else model.model_dump(mode="json", exclude=_FREE)

@@ -98,7 +98,7 @@ def open_data(config: BankTraining, steps: Steps) -> BankData:
     training, selection = split_by_subject(
         scans, config.selection_fraction, config.seed, field="selection_fraction"
     )
-    contents = [_digests(folder, steps) for folder in (train, calibration) if folder is not None]
+    contents = [digests(folder, steps) for folder in (train, calibration) if folder is not None]
     split = [[scan.name for scan in part] for part in (training, selection, held_out)]
     matrix = config.data.matrix if isinstance(config.data, PictureFolder) else None
     key = hashlib.sha256(json.dumps([contents, split, matrix]).encode()).hexdigest()
@@ -145,7 +145,7 @@ def _check_apart(scans: Sequence[Scan], held_out: Sequence[Scan], folder: Path) 
         )
 
 
-def _digests(folder: Path, steps: Steps) -> list[list[str]]:
+def digests(folder: Path, steps: Steps) -> list[list[str]]:
     """Name and sha256 of each file; a file of the same size and time is not read again."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     states = [(str(file.resolve()), file.stat()) for file in files]

@@ -61,7 +61,7 @@ def train_bank(
         BadInputError: the data cannot be trained on, ``out`` exists, or a loss became NaN.
         UsageError: the parts of the configuration do not fit together.
     """
-    course = _begin(config, out, run)
+    course = begin(config, out, run)
     request = {"config": _described(config), "data": course.data.description}
     if out.exists() and not overwrite:
         _require_same(out, request)
@@ -97,9 +97,9 @@ def train_pair(
             got=index,
             expected=f"0 to {config.masks.masks - 1}",
         )
-    course = _begin(config, out, run)
+    course = begin(config, out, run)
     sampler = course.sampler()
-    trained = _pairs(course, sampler, course.uncertainties(sampler), only=index)
+    trained = train_pairs(course, sampler, course.uncertainties(sampler), only=index)
     return TrainedPair(
         pair=index,
         network=trained.networks[0].folder / "network",
@@ -107,14 +107,17 @@ def train_pair(
     )
 
 
-def _begin(config: BankTraining, out: Path, run: Path | None) -> Course:
+def begin(config: BankTraining, out: Path, run: Path | None) -> Course:
+    """Open the data of a training, and the folder of its steps, as `train_bank` does."""
     steps = Steps(run or run_folder(out))
     usable = config.pairs.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if usable else "cpu")
     return Course(config, open_data(config, steps), steps, device)
 
 
-def _pairs(course: Course, sampler: Step, uncertainties: Step, only: int | None = None) -> Pairs:
+def train_pairs(
+    course: Course, sampler: Step, uncertainties: Step, only: int | None = None
+) -> Pairs:
     """The pairs of the last round; with ``only``, of that round just this one."""
     surrogate = course.surrogate(sampler, uncertainties)
     masks = course.masks(sampler, uncertainties, surrogate)
@@ -134,7 +137,7 @@ def _pairs(course: Course, sampler: Step, uncertainties: Step, only: int | None 
 def _finish(course: Course, out: Path, request: dict[str, Any], overwrite: bool) -> None:
     config = course.config
     sampler = course.sampler()
-    pairs = _pairs(course, sampler, course.uncertainties(sampler))
+    pairs = train_pairs(course, sampler, course.uncertainties(sampler))
     losses = course.losses("losses", course.data.judged, pairs)
     selector = course.selector(sampler, pairs, losses)
     means = load_losses(losses).double().mean(0).tolist()
