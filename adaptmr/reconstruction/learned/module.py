@@ -5,7 +5,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from adaptmr.reconstruction.learned.joint import LearnedReconstruction
-from adaptmr.reconstruction.learned.training import LearnConfig
+from adaptmr.reconstruction.learned.training import LearnSchedule
 from adaptmr.reconstruction.training.data import Batch
 from adaptmr.reconstruction.training.module import ReconstructionTraining
 from adaptmr.sampling.training import generator_for
@@ -22,7 +22,7 @@ class JointTraining(ReconstructionTraining):
         config: learning rates and seed.
     """
 
-    def __init__(self, learned: LearnedReconstruction, config: LearnConfig) -> None:
+    def __init__(self, learned: LearnedReconstruction, config: LearnSchedule) -> None:
         super().__init__(learned, config)
         self.mask_learning_rate = config.mask_learning_rate
 

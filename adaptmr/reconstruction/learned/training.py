@@ -11,8 +11,9 @@ from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.learned import joint
 from adaptmr.reconstruction.learned.joint import LearnerConfig
 from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.networks.checkpoint import Architecture
 from adaptmr.reconstruction.training.cohort import open_cohort
-from adaptmr.reconstruction.training.config import TrainConfig
+from adaptmr.reconstruction.training.config import SeededSchedule, TrainConfig
 from adaptmr.reconstruction.training.data import Material
 from adaptmr.reconstruction.training.run import run_folder, run_training
 from adaptmr.sampling.frame import Frame
@@ -22,15 +23,20 @@ if TYPE_CHECKING:
     from adaptmr.reconstruction.learned.module import JointTraining
 
 
-class LearnConfig(TrainConfig):
-    """One joint training. All scans must have one matrix and padding."""
+class LearnSchedule(SeededSchedule):
+    """How a network and its masks are trained."""
 
     learner: LearnerConfig
     """One mask for all inputs, or a policy."""
-    masks: tuple[MaskSpec, ...] = Field(min_length=1, max_length=1)
-    """Lines or points, acceleration and low-frequency block; the other positions are learned."""
     mask_learning_rate: PositiveFloat = 1e-2
     """First learning rate of the learner; that of the network is ``learning_rate``."""
+
+
+class LearnConfig(TrainConfig, LearnSchedule):
+    """One joint training. All scans must have one matrix and padding."""
+
+    masks: tuple[MaskSpec, ...] = Field(min_length=1, max_length=1)
+    """Lines or points, acceleration and low-frequency block; the other positions are learned."""
 
 
 def train_jointly(
@@ -56,25 +62,59 @@ def train_jointly(
         UsageError: as `run.train`, or the block leaves nothing of the budget.
     """
     cohort = open_cohort(config.data, config.validation_fraction, config.seed)
+    return train_learned(
+        config.architecture,
+        config,
+        Material(cohort, config.masks, initial=config.initial),
+        _frame(cohort.scans, config.masks[0]),
+        out,
+        run_folder(out),
+        overwrite=overwrite,
+        resume=resume,
+    )
+
+
+def train_learned(
+    architecture: Architecture,
+    config: LearnSchedule,
+    material: Material,
+    frame: Frame,
+    out: Path,
+    run: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Path:
+    """Train a network and its masks on scans that are open already.
+
+    Args:
+        architecture: which network, and how large.
+        config: how.
+        material: on what; all scans of the frame's matrix. Its masks are not looked at.
+        frame: lines or points, block and budget of the masks.
+        out: folder of the result.
+        run: folder of the training while it runs.
+        overwrite: as of `train_jointly`.
+        resume: as of `train_jointly`.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BadInputError: as `run.train`.
+        UsageError: as `run.train`.
+    """
 
     def begin() -> "JointTraining":
         from adaptmr.reconstruction.learned.module import JointTraining
 
-        frame = _frame(cohort.scans, config.masks[0])
-        learned = joint.build(config.architecture, config.learner, frame, config.seed)
-        first = checkpoint.begin(config.architecture, config.seed, config.initial)
+        learned = joint.build(architecture, config.learner, frame, config.seed)
+        first = checkpoint.begin(architecture, config.seed, material.initial)
         learned.network.load_state_dict(first.state_dict())
         return JointTraining(learned, config)
 
     return run_training(
-        config,
-        Material(cohort, config.masks, initial=config.initial),
-        out,
-        run_folder(out),
-        begin,
-        joint.save,
-        overwrite=overwrite,
-        resume=resume,
+        config, material, out, run, begin, joint.save, overwrite=overwrite, resume=resume
     )
 
 
