@@ -221,12 +221,14 @@ class Material:
         masks: each batch gets a mask of one of these sources at random.
         emphasis: slices that come more often; all alike when not given.
         initial: folder of the artefact whose weights the training starts from.
+        frozen: parts of the network that keep their first weights.
     """
 
     cohort: Cohort
     masks: tuple[MaskSource, ...]
     emphasis: Emphasis | None = None
     initial: Path | None = None
+    frozen: tuple[str, ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -235,5 +237,6 @@ class Material:
             "data": self.cohort.fingerprint,
             "masks": [source.fingerprint for source in self.masks],
             "emphasis": None if self.emphasis is None else self.emphasis.fingerprint,
+            "frozen": list(self.frozen),
             "initial": None if self.initial is None else sha256(self.initial / MANIFEST),
         }

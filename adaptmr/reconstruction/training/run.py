@@ -93,6 +93,8 @@ def train_network(
         from adaptmr.reconstruction.training.module import ReconstructionTraining
 
         network = checkpoint.begin(architecture, config.seed, material.initial)
+        for part in material.frozen:
+            network.get_submodule(part).requires_grad_(False)
         return ReconstructionTraining(network, config)
 
     return run_training(
@@ -162,6 +164,7 @@ def run_training(
             "config": config.model_dump(mode="json"),
             "data": material.cohort.description,
             "initial": identity["initial"],
+            "frozen": identity["frozen"],
             "versions": _versions(),
             "curve": module.curve,
             "epoch": epoch,

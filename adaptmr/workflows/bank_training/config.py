@@ -84,6 +84,9 @@ class PairTraining(Schedule):
 
     warm_start: bool = True
     """Whether it starts from the surrogate, where there is one."""
+    shared_maps: bool = False
+    """Whether all networks keep the surrogate's network of coil maps as it is; of a VarNet with a
+    warm start."""
     emphasis: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of an epoch's slices that is taken from the mask's own cluster, the rest being taken
     from all; with 0 every network sees all slices alike, as published."""
@@ -161,6 +164,9 @@ class BankTraining(BaseModel):
     def _fits(self) -> Self:
         if isinstance(self.refinement, SurrogateRefinement) and self.surrogate is None:
             raise ValueError("a refinement under the surrogate needs a surrogate")
+        warm = self.surrogate is not None and self.pairs.warm_start
+        if self.pairs.shared_maps and not (warm and self.architecture.kind == "varnet"):
+            raise ValueError("shared_maps needs a varnet that starts from a surrogate")
         return self
 
     @property

@@ -168,6 +168,7 @@ class Course:
                 (FixedMask(load_masks(masks).masks[index]),),
                 self._emphasis(masks, index),
                 None if warm is None else warm.folder / "network",
+                ("sensitivities",) if config.pairs.shared_maps else (),
             )
             train_network(
                 config.architecture, self.seeded(config.pairs), material, result / "network", work
@@ -297,7 +298,7 @@ class Course:
         config, found = self.config, load_uncertainties(uncertainties)
         frame = self.frame(sampler)
         informed = UncertaintyDraws(found.values[found.known], frame, config.masks.rule)
-        plain = [
+        by_density = [
             MaskSpec(
                 kind=kind,
                 acceleration=config.acceleration,
@@ -305,7 +306,7 @@ class Course:
             )
             for kind in DENSITIES[config.positions]
         ]
-        return (*plain, informed, informed)
+        return (*by_density, informed, informed)
 
     def _emphasis(self, masks: Step, index: int) -> Emphasis | None:
         share = self.config.pairs.emphasis

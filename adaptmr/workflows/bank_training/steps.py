@@ -98,6 +98,8 @@ class Steps:
         with _alone(folder.with_suffix(".lock"), name):
             reused = folder.is_dir()
             if not reused:
+                for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 begun = time.monotonic()
                 with stage(name), complete_folder(folder) as result:
                     compute(result, work)

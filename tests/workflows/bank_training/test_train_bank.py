@@ -16,6 +16,7 @@ import skimage.data
 import torch
 import yaml
 from made_training import training, values
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from adaptmr.data.doors import open_scan
@@ -172,6 +173,25 @@ def test_pairs_can_be_trained_as_jobs(scans: Path, tmp_path: Path) -> None:
     assert bank.calibration is None
     with pytest.raises(UsageError, match=r"no such pair.*0 to 1"):
         train_pair(config, out, 2)
+
+
+def test_networks_can_share_the_surrogates_coil_maps(scans: Path, tmp_path: Path) -> None:
+    varnet = {"kind": "varnet", "cascades": 1, "channels": 4, "pools": 1}
+    config = training(
+        scans,
+        architecture={**varnet, "map_channels": 4, "map_pools": 1},
+        surrogate={"epochs": 1, "accelerator": "cpu"},
+        pairs={"epochs": 1, "shared_maps": True, "accelerator": "cpu"},
+        width=None,
+    )
+    steps = {took.step: took.folder for took in train_bank(config, tmp_path / "bank").steps}
+    names = ("surrogate", "network-0", "network-1")
+    surrogate, *ours = (weights(steps[name] / "network") for name in names)
+    for name, value in surrogate.items():
+        shared = [torch.equal(each[name], value) for each in ours]
+        assert shared == [name.startswith("sensitivities.")] * 2 or not value.any()
+    with pytest.raises(ValidationError, match="shared_maps needs"):
+        training(scans, pairs={"shared_maps": True})
 
 
 def test_points_refined_for_variance(scans: Path, tmp_path: Path) -> None:
