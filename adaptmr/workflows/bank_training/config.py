@@ -2,9 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from adaptmr.data.simulation import SimulationConfig
 from adaptmr.reconstruction.networks.checkpoint import Architecture
@@ -59,6 +67,11 @@ class SimulatedScans(BaseModel):
     """Of other seeds than those of the training; a part of the latter when not given."""
 
 
+def _as_scans(given: Any) -> Any:
+    """A name alone is that of a folder of scans."""
+    return {"kind": "scans", "folder": given} if isinstance(given, str | Path) else given
+
+
 DataConfig = Annotated[ScanFolder | PictureFolder | SimulatedScans, Field(discriminator="kind")]
 
 
@@ -110,13 +123,21 @@ class LearnedSelector(StrEnum):
     """A table of losses by contrast, orientation and slice position."""
 
 
+def _known(given: Any) -> Any:
+    """Say all names at once when it is none of them."""
+    names = [*SelectorName, *LearnedSelector]
+    if isinstance(given, str) and given not in names:
+        raise ValueError(f"should be one of {', '.join(names)}")
+    return given
+
+
 class BankTraining(BaseModel):
     """One training of a bank; read from YAML by the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: DataConfig
-    """What to train and to calibrate on."""
+    data: Annotated[DataConfig, BeforeValidator(_as_scans)]
+    """What to train and to calibrate on; a folder of scans when it is a name alone."""
     calibration_fraction: Fraction = 0.2
     """Share of the *subjects* that intervals are calibrated on, and nothing is trained on; for data
     that do not say whom. Without such subjects the bank gives no intervals."""
@@ -150,7 +171,9 @@ class BankTraining(BaseModel):
     em_rounds: NonNegativeInt = 0
     """Rounds in which every slice goes to the mask that loses least on it, and masks and networks
     are made anew."""
-    selector: SelectorName | LearnedSelector = SelectorName.NEAREST
+    selector: Annotated[SelectorName | LearnedSelector, BeforeValidator(_known)] = (
+        SelectorName.NEAREST
+    )
     """What chooses the mask of a slice."""
     width: WidthTraining | None = WidthTraining()
     """The network of interval widths; with null the bank gives no intervals."""

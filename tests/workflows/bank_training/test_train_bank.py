@@ -247,6 +247,12 @@ def test_from_the_command_line(run: Run, scans: Path, tmp_path: Path) -> None:
     code, _, err = run("train", config, "--out", out)
     assert (code, err.count("\n")) == (3, 1)
     assert "Did you mean 'em_rounds'?" in err
+    config.write_text(yaml.safe_dump(values(scans, selector="closest")))
+    code, _, err = run("train", config, "--out", out)
+    assert (code, err.count("\n")) == (3, 1)
+    assert "nearest, cosine" in err
+    assert "loss-aware, prior" in err
+    assert training(scans, data=str(scans)).data == training(scans).data
 
 
 def test_photographs_stand_in_for_scans(tmp_path: Path) -> None:
