@@ -1,0 +1,1 @@
+"""Whether adaptive selection pays: every way to choose a mask, measured on the same slices."""

@@ -1,0 +1,279 @@
+"""One seed of a benchmark: what is trained, once, and the table of each network, once."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adaptmr.data.weights import read_weights
+from adaptmr.errors import BadInputError
+from adaptmr.reconstruction.learned import joint
+from adaptmr.reconstruction.learned.joint import LearnedReconstruction, LearnerConfig
+from adaptmr.reconstruction.learned.training import LearnSchedule, train_learned
+from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.reconstructor import Reconstructor
+from adaptmr.reconstruction.training.cohort import subjects_of
+from adaptmr.reconstruction.training.config import SeededSchedule
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import train_network
+from adaptmr.sampling.frame import Frame
+from adaptmr.sampling.mask import Mask
+from adaptmr.sampling.persistence import Sampler
+from adaptmr.sampling.selection import measure as measure_uncertainty
+from adaptmr.sampling.sources import FixedMask, MaskSource
+from adaptmr.sampling.uncertainty import UncertaintyMap
+from adaptmr.workflows.bank_training.config import CapturedRefinement
+from adaptmr.workflows.bank_training.course import Course, load_uncertainties, plain
+from adaptmr.workflows.bank_training.run import begin
+from adaptmr.workflows.bank_training.steps import Step
+from adaptmr.workflows.benchmark.config import BenchmarkConfig
+from adaptmr.workflows.benchmark.examined import Examined, check_test, measure, open_test
+from adaptmr.workflows.benchmark.masks import mask_of
+from adaptmr.workflows.progress import track
+from adaptmr.workflows.sampling import low_frequency_of
+
+_TABLE: Final = "metrics.safetensors"
+_MASKS: Final = "masks.jsonl"
+_SEEDS_APART: Final = 100_000
+"""Seeds of further networks for one mask lie so far apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One seed.
+
+    Attributes:
+        config: the benchmark.
+        seed: which one.
+        course: the training of the bank of the verdict.
+        test: what all numbers are of.
+        selection: what best masks are chosen on, and selectors fitted.
+        sampler: step of the sampler.
+        uncertainties: step of the uncertainties of the training slices.
+        surrogate: step of the surrogate, where there is one.
+    """
+
+    config: BenchmarkConfig
+    seed: int
+    course: Course
+    test: Examined
+    selection: Examined
+    sampler: Step
+    uncertainties: Step
+    surrogate: Step | None
+
+    @property
+    def warm(self) -> Step | None:
+        """What networks start from."""
+        return self.surrogate if self.course.config.pairs.warm_start else None
+
+    @cached_property
+    def frame(self) -> Frame:
+        """What all masks have in common."""
+        return self.course.frame(self.sampler)
+
+    @cached_property
+    def drawer(self) -> Sampler:
+        """The sampler, on the device."""
+        return self.course.load_sampler(self.sampler)
+
+    @cached_property
+    def mean_uncertainty(self) -> Tensor:
+        """(readout, phase), over the training slices."""
+        found = load_uncertainties(self.uncertainties)
+        return found.values[found.known].double().mean(0)
+
+    def of(self, masks: int) -> Course:
+        """The training of a bank of so many masks."""
+        return replace(self.course, config=self.config.trained_with(self.seed, masks))
+
+    def network(self, name: str, source: MaskSource, further: int = 0) -> Step:
+        """Train a network for masks of a source, as long and from the same start as the pairs.
+
+        Args:
+            name: of the step.
+            source: of the masks.
+            further: a number for each of several networks for the same masks.
+        """
+        return self._network(name, (source,), further, (self.course.data.step,))
+
+    def surrogate_trained_further(self) -> Step:
+        """Train the surrogate on random masks for as long as the pairs are trained."""
+        sources = self.course.random_masks(self.sampler, self.uncertainties)
+        return self._network("surrogate-further", sources, 0, (self.course.data.step,))
+
+    def learned(self, learner: LearnerConfig) -> Step:
+        """Train a network together with its masks, as long and from the same start as the pairs."""
+        config, frame = self.course.config, self.frame
+        schedule = LearnSchedule(
+            **dict(self._schedule(0)),
+            learner=learner,
+            mask_learning_rate=self.config.mask_learning_rate,
+        )
+
+        def compute(result: Path, work: Path) -> None:
+            material = Material(
+                self.course.data.cohort, (FixedMask(frame.block_only),), None, self._initial
+            )
+            train_learned(config.architecture, schedule, material, frame, result / "learned", work)
+
+        reads = [plain(config.architecture), plain(schedule), frame.budget]
+        needs = (self.course.data.step, self.sampler, *self._start)
+        return self.course.steps.done(f"learned-{learner.kind}", 1, reads, needs, compute)
+
+    def load(self, network: Step) -> Reconstructor:
+        """The network of a step, on the device."""
+        return checkpoint.load(network.folder / "network").to(self.course.device)
+
+    def load_learned(self, step: Step) -> LearnedReconstruction:
+        """Network and masks of a step, on the device."""
+        return joint.load(step.folder / "learned").to(self.course.device)
+
+    def table(self, examined: Examined, network: Step, masks: Mask | Sequence[Mask]) -> Tensor:
+        """The metrics of a network on slices; see `examined.measure`.
+
+        Args:
+            examined: the slices.
+            network: step of a network, alone or learned with its masks.
+            masks: one for all slices, or one for each.
+        """
+        every = [masks] * len(examined.slices) if isinstance(masks, Mask) else masks
+
+        def compute(result: Path, _: Path) -> None:
+            learned = (network.folder / "learned").is_dir()
+            found = measure(
+                self.load_learned(network).network if learned else self.load(network),
+                every,
+                examined,
+                batch_size=self.course.config.pairs.batch_size,
+                device=self.course.device,
+            )
+            save_file({"metrics": found}, result / _TABLE)
+
+        joined = "".join(mask.fingerprint for mask in every)
+        reads = hashlib.sha256(joined.encode()).hexdigest()
+        name = f"measured-{examined.step.name}"
+        step = self.course.steps.done(name, 1, reads, (examined.step, network), compute)
+        return read_weights(step.folder / _TABLE)["metrics"]
+
+    def uncertainty(self, examined: Examined) -> UncertaintyMap:
+        """The uncertainty of all slices of scans, as it is found when a mask is to be chosen."""
+        return load_uncertainties(self._measured(examined))
+
+    def own_masks(self, examined: Examined) -> tuple[Mask, ...]:
+        """The mask of each slice's own uncertainty; that of the mean where it is not known."""
+        config = self.course.config
+        measured = self._measured(examined)
+
+        def compute(result: Path, _: Path) -> None:
+            found = load_uncertainties(measured)[examined.kept]
+            masks = [
+                self.mask_of(values) if known else self.mask_of(self.mean_uncertainty)
+                for values, known in zip(track(found.values, "masks"), found.known, strict=True)
+            ]
+            (result / _MASKS).write_text("".join(f"{mask.to_json()}\n" for mask in masks))
+
+        reads = [plain(config.masks.rule), plain(config.refinement), config.acceleration]
+        needs = (measured, self.uncertainties)
+        step = self.course.steps.done("own-masks", 1, reads, needs, compute)
+        lines = (step.folder / _MASKS).read_text().splitlines()
+        return tuple(Mask.from_json(line) for line in lines)
+
+    def mask_of(self, values: Tensor) -> Mask:
+        """The mask of one uncertainty."""
+        config = self.course.config
+        refine = config.refinement if isinstance(config.refinement, CapturedRefinement) else None
+        return mask_of(values, self.frame, config.masks.rule, refine)
+
+    def _measured(self, examined: Examined) -> Step:
+        config = self.course.config.uncertainty
+
+        def compute(result: Path, _: Path) -> None:
+            parts = [
+                measure_uncertainty(
+                    self.drawer,
+                    low_frequency_of(scan, self.drawer).to(self.course.device),
+                    config,
+                ).to("cpu")
+                for scan in track(examined.scans, "measuring")
+            ]
+            found = UncertaintyMap.concatenate(parts)
+            tensors = {each.name: getattr(found, each.name).contiguous() for each in fields(found)}
+            save_file(tensors, result / "uncertainties.safetensors")
+
+        name = f"uncertainties-{examined.step.name}"
+        needs = (examined.step, self.sampler)
+        return self.course.steps.done(name, 1, plain(config), needs, compute)
+
+    @property
+    def _start(self) -> tuple[Step, ...]:
+        return () if self.warm is None else (self.warm,)
+
+    @property
+    def _initial(self) -> Path | None:
+        return None if self.warm is None else self.warm.folder / "network"
+
+    def _schedule(self, further: int) -> SeededSchedule:
+        seeded = self.course.seeded(self.course.config.pairs)
+        return seeded.model_copy(update={"seed": seeded.seed + _SEEDS_APART * further})
+
+    def _network(
+        self, name: str, sources: tuple[MaskSource, ...], further: int, needs: Sequence[Step]
+    ) -> Step:
+        config, schedule = self.course.config, self._schedule(further)
+
+        def compute(result: Path, work: Path) -> None:
+            material = Material(self.course.data.cohort, sources, None, self._initial)
+            train_network(config.architecture, schedule, material, result / "network", work)
+
+        reads = [
+            plain(config.architecture),
+            plain(schedule),
+            [source.fingerprint for source in sources],
+        ]
+        return self.course.steps.done(f"network-{name}", 1, reads, (*needs, *self._start), compute)
+
+
+def begin_trial(config: BenchmarkConfig, seed: int, out: Path) -> Trial:
+    """Open the data of a seed, and train what all of its rows share.
+
+    Args:
+        config: the benchmark.
+        seed: one of its seeds.
+        out: folder of the benchmark; the steps are kept beside it.
+
+    Raises:
+        BadInputError: data cannot be used, a test subject was seen, or there are too few subjects.
+    """
+    course = begin(config.trained_with(seed, config.main), out, None)
+    test = open_test(config, course.steps)
+    check_test(test, course.data)
+    judged = course.data.judged
+    if len(subjects_of(judged)) < 2:
+        raise BadInputError(
+            "selectors are fitted on at least two subjects",
+            field="selection_fraction",
+            got=f"{len(subjects_of(judged))} subject",
+            hint="Add subjects, or raise the fraction",
+        )
+    selection = Examined(judged, replace(course.data.step, name="selection"))
+    sampler = course.sampler()
+    uncertainties = course.uncertainties(sampler)
+    surrogate = course.surrogate(sampler, uncertainties)
+    return Trial(config, seed, course, test, selection, sampler, uncertainties, surrogate)
+
+
+def check_seeds(config: BenchmarkConfig, out: Path) -> None:
+    """Refuse data that a later seed would stumble over, before anything is trained.
+
+    Raises:
+        BadInputError: as `begin_trial`.
+    """
+    for seed in config.seeds:
+        course = begin(config.trained_with(seed, config.main), out, None)
+        check_test(open_test(config, course.steps), course.data)
