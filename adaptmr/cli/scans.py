@@ -26,29 +26,24 @@ def demo(
         list[Path] | None,
         typer.Argument(help="Fully sampled scans to show instead of simulated ones."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated subjects.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Simulate, train a small network, compare it with classical methods, write a report."""
-    from adaptmr.workflows.demo import run_demo
+    """Let the shipped bank choose masks and reconstruct, compare, write a report."""
+    from adaptmr.workflows.demo.run import run_demo
 
     result = run_demo(out, scans=scans or (), seed=seed, overwrite=overwrite)
     if as_json:
         print_json(result)
         return
-    console = Console()
-    table = Table("acceleration", "method", "SSIM", "PSNR (dB)", "NMSE", title=result.protocol)
+    table = Table("method", "masks", "acceleration", "SSIM", "PSNR (dB)", "NMSE")
     for row in result.rows:
-        table.add_row(
-            f"{row.acceleration:.2f}",
-            row.method,
-            f"{row.ssim:.4f}",
-            f"{row.psnr:.2f}",
-            f"{row.nmse:.5f}",
-        )
-    console.print(table)
-    typer.echo(f"The report is in {result.report}")
+        nmse, psnr, ssim = _metrics(row.nmse, row.psnr, row.ssim)
+        table.add_row(row.method, row.masks, f"{row.acceleration:.2f}", ssim, psnr, nmse)
+    Console().print(table)
+    typer.echo(result.verdict)
+    typer.echo(f"The report is {result.report}")
 
 
 @commands.command(epilog=example("adaptmr inspect scan.h5 other.cfl"))

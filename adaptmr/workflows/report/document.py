@@ -205,12 +205,14 @@ class Picture:
         alt: what the picture shows, for those who do not see it.
         lines: what stands under it.
         density: pixels of the PNG per pixel of the page; 2 for charts, which are then sharp.
+        framed: whether it stands out from those beside it.
     """
 
     png: bytes
     alt: str
     lines: tuple[str, ...] = ()
     density: int = 1
+    framed: bool = False
 
     def __post_init__(self) -> None:
         if not self.png.startswith(PNG_SIGNATURE):

@@ -183,12 +183,25 @@ def _spread(count: int) -> list[int]:
     return [count // 2] if count < 3 else [count // 4, count // 2, (3 * count) // 4]
 
 
-def _level(values: Tensor, quantile: float) -> float:
-    """The value that a fraction of the finite values does not exceed; 0 when there is none."""
+def bright_level(values: Tensor, share: float = _BRIGHT) -> float:
+    """The value that a share of the finite values does not exceed; 0 when there is none."""
     finite = values[values.isfinite()].flatten()
     if not finite.numel():
         return 0.0
-    return float(finite.kthvalue(max(1, round(quantile * finite.numel()))).values)
+    return float(finite.kthvalue(max(1, round(share * finite.numel()))).values)
+
+
+def brightening(errors: Sequence[float], bright: float) -> int:
+    """How much brighter than images error maps are drawn: as much as suits half of them.
+
+    So one bad map does not make the others look perfect.
+
+    Args:
+        errors: the bright level of each map.
+        bright: that of the images.
+    """
+    middle = sorted(errors)[(len(errors) - 1) // 2]
+    return next((factor for factor in ERROR_FACTORS if middle * factor <= bright), 1)
 
 
 def _short(value: float) -> str:
@@ -209,7 +222,7 @@ def _image_gallery(
     shown = {method: picked(stack) for method, stack in images.items()}
     target = None if targets is None else picked(targets)
     reference = torch.stack(list(shown.values())) if target is None else target
-    bright = _level(reference, _BRIGHT)
+    bright = bright_level(reference)
     window = (0.0, bright)
     everything = [*shown.values(), *([] if target is None else [target])]
     legend = [Scale(scale_strip("grey"), "image, in the units of the k-space", "0", _short(bright))]
@@ -234,9 +247,8 @@ def _image_gallery(
     rows: list[GalleryRow] = []
     factor = 1
     if target is not None:
-        # The scale fits half of the methods: one bad method does not make the others look perfect.
-        levels = sorted(_level((stack - target).abs(), _BRIGHT) for stack in shown.values())
-        factor = next((f for f in ERROR_FACTORS if levels[(len(levels) - 1) // 2] * f <= bright), 1)
+        levels = [bright_level((stack - target).abs()) for stack in shown.values()]
+        factor = brightening(levels, bright)
         legend.append(
             Scale(
                 scale_strip("magma"),

@@ -1,0 +1,1 @@
+"""The demonstration: a bank that chooses masks, beside what does without, in one report."""
