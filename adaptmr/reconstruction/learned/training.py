@@ -111,6 +111,8 @@ def train_learned(
         learned = joint.build(architecture, config.learner, frame, config.seed)
         first = checkpoint.begin(architecture, config.seed, material.initial)
         learned.network.load_state_dict(first.state_dict())
+        for part in material.frozen:
+            learned.network.get_submodule(part).requires_grad_(False)
         return JointTraining(learned, config)
 
     return run_training(

@@ -104,6 +104,11 @@ class PairTraining(Schedule):
     """Share of an epoch's slices that is taken from the mask's own cluster, the rest being taken
     from all; with 0 every network sees all slices alike, as published."""
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Parts of the network that keep the surrogate's weights."""
+        return ("sensitivities",) if self.shared_maps else ()
+
 
 class WidthTraining(Schedule):
     """The network of interval widths, and how it is trained."""

@@ -168,7 +168,7 @@ class Course:
                 (FixedMask(load_masks(masks).masks[index]),),
                 self._emphasis(masks, index),
                 None if warm is None else warm.folder / "network",
-                ("sensitivities",) if config.pairs.shared_maps else (),
+                config.pairs.frozen,
             )
             train_network(
                 config.architecture, self.seeded(config.pairs), material, result / "network", work
