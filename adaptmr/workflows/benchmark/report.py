@@ -196,12 +196,19 @@ def _head_room(result: BenchmarkResult) -> Table:
         "Head-room over the best single pair",
         (
             Column("J"),
+            Column("Different masks, each seed"),
             Column("oracle", unit.strip(), digits),
             Column("of networks that differ by seed", unit.strip(), digits),
             Column("corrected", unit.strip(), digits),
         ),
         tuple(
-            TableRow((room.J, *map(_measured, (room.oracle, room.seeds, room.corrected))))
+            TableRow(
+                (
+                    room.J,
+                    ", ".join(map(str, room.distinct_masks)),
+                    *map(_measured, (room.oracle, room.seeds, room.corrected)),
+                )
+            )
             for room in result.head_room
         ),
         result.protocol,

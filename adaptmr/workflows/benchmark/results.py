@@ -75,6 +75,8 @@ class HeadRoom(_Part):
     """What choosing among J pairs can gain over the best single one."""
 
     J: int
+    distinct_masks: tuple[int, ...]
+    """Different masks among the pairs, for each seed."""
     oracle: Difference
     """Of the oracle over the best single pair."""
     seeds: Difference | None
@@ -92,30 +94,16 @@ class Confusion(_Part):
     """Row: pair chosen; column: pair of the oracle; pairs ordered by the selection subjects, best
     first; summed over seeds."""
 
-    @property
-    def total(self) -> int:
-        """All slices of all seeds."""
-        return sum(map(sum, self.counts))
-
-    @property
-    def agreement(self) -> float:
-        """Share of slices for which the oracle's pair was chosen."""
-        return sum(row[index] for index, row in enumerate(self.counts)) / self.total
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """How often each pair was chosen."""
-        return tuple(sum(row) / self.total for row in self.counts)
-
 
 class Choices(_Part):
-    """How a selector spread its choices."""
+    """How a selector spread its choices; means over seeds."""
 
     method: str
     J: int
     shares: tuple[float, ...]
+    """How often each pair was chosen."""
     entropy: float
-    """Of the shares, in bits; 0 where one pair was always chosen."""
+    """Of a seed's shares, in bits; 0 where one pair was always chosen."""
     agreement: float
     """Share of slices for which the oracle's pair was chosen."""
 

@@ -29,10 +29,10 @@ from adaptmr.workflows.benchmark.results import BenchmarkResult, Coverage, Polic
 from adaptmr.workflows.benchmark.summary import (
     Findings,
     cells,
+    choices,
     confusions,
     head_rooms,
     rows,
-    spread,
 )
 from adaptmr.workflows.benchmark.trial import begin_trial, check_seeds
 from adaptmr.workflows.benchmark.verdict import notes, verdict
@@ -123,7 +123,7 @@ def _one_seed(config: BenchmarkConfig, seed: int, out: Path, *, detailed: bool) 
 def _result(found: Findings, seeds: Sequence[_Seed]) -> BenchmarkResult:
     config = found.config
     selector = label(config.training.selector)
-    table, rooms, confused = rows(found), head_rooms(found), confusions(found)
+    table, rooms = rows(found), head_rooms(found)
     sentences, pays = verdict(config, selector, table, rooms)
     first = seeds[0]
     return BenchmarkResult(
@@ -138,8 +138,8 @@ def _result(found: Findings, seeds: Sequence[_Seed]) -> BenchmarkResult:
         selector=selector,
         rows=table,
         head_room=rooms,
-        choices=tuple(map(spread, confused)),
-        confusion=confused,
+        choices=choices(found),
+        confusion=confusions(found),
         policy=tuple(
             Policy(
                 seed=one.policy.seed,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from adaptmr.errors import BadInputError
@@ -98,6 +97,7 @@ def head_rooms(found: Findings) -> tuple[HeadRoom, ...]:
         rooms.append(
             HeadRoom(
                 J=count,
+                distinct_masks=_distinct(found, count),
                 oracle=found.difference(gain),
                 seeds=None if of_seeds is None else found.difference(of_seeds),
                 corrected=None if of_seeds is None else found.difference(gain - of_seeds),
@@ -107,35 +107,24 @@ def head_rooms(found: Findings) -> tuple[HeadRoom, ...]:
 
 
 def confusions(found: Findings) -> tuple[Confusion, ...]:
-    """Choices of each selector beside the oracle's."""
-    counts: dict[tuple[str, int], NDArray[np.int64]] = {}
-    for methods in found.seeds:
-        oracles = {m.count: m.chosen for m in methods if m.kind is Kind.ORACLE}
-        for method in methods:
-            if method.kind is not Kind.SELECTOR or method.count is None:
-                continue
-            chosen, best = method.chosen, oracles[method.count]
-            assert chosen is not None  # noqa: S101 - selectors choose
-            assert best is not None  # noqa: S101 - so does the oracle
-            table = torch.zeros(method.count, method.count, dtype=torch.int64)
-            table.index_put_((chosen, best), torch.ones(len(best), dtype=torch.int64), True)
-            key = (method.name, method.count)
-            counts[key] = counts.get(key, 0) + table.numpy()
+    """Choices of each selector beside the oracle's, summed over seeds."""
     return tuple(
-        Confusion(method=name, J=count, counts=tuple(map(tuple, table.tolist())))
-        for (name, count), table in counts.items()
+        Confusion(method=name, J=count, counts=tuple(map(tuple, np.sum(tables, axis=0).tolist())))
+        for (name, count), tables in _chosen(found).items()
     )
 
 
-def spread(confusion: Confusion) -> Choices:
-    """How often each pair was chosen, and whether the choice has collapsed."""
-    positive = [share for share in confusion.shares if share > 0]
-    return Choices(
-        method=confusion.method,
-        J=confusion.J,
-        shares=confusion.shares,
-        entropy=abs(sum(share * math.log2(share) for share in positive)),
-        agreement=confusion.agreement,
+def choices(found: Findings) -> tuple[Choices, ...]:
+    """How each selector spread its choices, and whether it collapsed."""
+    return tuple(
+        Choices(
+            method=name,
+            J=count,
+            shares=tuple(np.mean([_shares(table) for table in tables], axis=0).tolist()),
+            entropy=float(np.mean([_entropy(_shares(table)) for table in tables])),
+            agreement=float(np.mean([table.trace() / table.sum() for table in tables])),
+        )
+        for (name, count), tables in _chosen(found).items()
     )
 
 
@@ -178,6 +167,41 @@ def cells(found: Findings, selector: str) -> Cells | None:
             for cell in evaluation.cells
         ),
     )
+
+
+def _chosen(found: Findings) -> dict[tuple[str, int], list[NDArray[np.int64]]]:
+    """(J, J) slices of each seed by pair chosen and best pair, for each selector."""
+    tables: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
+    for methods in found.seeds:
+        oracles = {m.count: m.chosen for m in methods if m.kind is Kind.ORACLE}
+        for method in methods:
+            best = oracles.get(method.count)
+            if method.kind is not Kind.SELECTOR or method.chosen is None or best is None:
+                continue
+            count = method.count or 1
+            flat = method.chosen.numpy() * count + best.numpy()
+            table = np.bincount(flat, minlength=count * count).reshape(count, count)
+            tables.setdefault((method.name, count), []).append(table)
+    return tables
+
+
+def _distinct(found: Findings, count: int) -> tuple[int, ...]:
+    """Different masks among the pairs, for each seed."""
+    return tuple(
+        len({m.examples for m in methods if m.kind is Kind.PAIR and m.count == count})
+        for methods in found.seeds
+    )
+
+
+def _shares(table: NDArray[np.int64]) -> Values:
+    shares: Values = table.sum(1) / table.sum()
+    return shares
+
+
+def _entropy(shares: Values) -> float:
+    """In bits."""
+    positive = shares[shares > 0]
+    return abs(float((positive * np.log2(positive)).sum()))
 
 
 def _row(found: Findings, index: int, room: HeadRoom | None) -> Row:

@@ -39,8 +39,23 @@ from adaptmr.workflows.sampling import low_frequency_of
 
 _TABLE: Final = "metrics.safetensors"
 _MASKS: Final = "masks.jsonl"
-_SEEDS_APART: Final = 100_000
-"""Seeds of further networks for one mask lie so far apart."""
+SEEDS_APART: Final = 100_000
+"""Seeds of the networks of one trial lie so far apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Apart(Course):
+    """A training whose networks differ by their seeds too, as those of the seed control do.
+
+    Networks of one seed see the slices in one order, and err alike on a slice. Among networks that
+    do not, an oracle gains by chance; so they are compared with networks of which that is true too.
+    """
+
+    def network(self, index: int, masks: Step, surrogate: Step | None) -> Step:
+        """Train the network of one mask."""
+        seed = self.config.seed + SEEDS_APART * index
+        own = replace(self, config=self.config.model_copy(update={"seed": seed}))
+        return Course.network(own, index, masks, surrogate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +104,9 @@ class Trial:
         return found.values[found.known].double().mean(0)
 
     def of(self, masks: int) -> Course:
-        """The training of a bank of so many masks."""
-        return replace(self.course, config=self.config.trained_with(self.seed, masks))
+        """The training of a bank of so many masks, each network from a seed of its own."""
+        config = self.config.trained_with(self.seed, masks)
+        return Apart(config, self.course.data, self.course.steps, self.course.device)
 
     def network(self, name: str, source: MaskSource, further: int = 0) -> Step:
         """Train a network for masks of a source, as long and from the same start as the pairs.
@@ -117,12 +133,15 @@ class Trial:
         )
 
         def compute(result: Path, work: Path) -> None:
-            material = Material(
-                self.course.data.cohort, (FixedMask(frame.block_only),), None, self._initial
-            )
+            material = self._material((FixedMask(frame.block_only),))
             train_learned(config.architecture, schedule, material, frame, result / "learned", work)
 
-        reads = [plain(config.architecture), plain(schedule), frame.budget]
+        reads = [
+            plain(config.architecture),
+            plain(schedule),
+            config.pairs.frozen,
+            frame.budget,
+        ]
         needs = (self.course.data.step, self.sampler, *self._start)
         return self.course.steps.done(f"learned-{learner.kind}", 1, reads, needs, compute)
 
@@ -214,13 +233,15 @@ class Trial:
     def _start(self) -> tuple[Step, ...]:
         return () if self.warm is None else (self.warm,)
 
-    @property
-    def _initial(self) -> Path | None:
-        return None if self.warm is None else self.warm.folder / "network"
+    def _material(self, sources: tuple[MaskSource, ...]) -> Material:
+        """What all networks learn from, masks apart."""
+        initial = None if self.warm is None else self.warm.folder / "network"
+        frozen = self.course.config.pairs.frozen
+        return Material(self.course.data.cohort, sources, None, initial, frozen)
 
     def _schedule(self, further: int) -> SeededSchedule:
         seeded = self.course.seeded(self.course.config.pairs)
-        return seeded.model_copy(update={"seed": seeded.seed + _SEEDS_APART * further})
+        return seeded.model_copy(update={"seed": seeded.seed + SEEDS_APART * further})
 
     def _network(
         self, name: str, sources: tuple[MaskSource, ...], further: int, needs: Sequence[Step]
@@ -228,12 +249,13 @@ class Trial:
         config, schedule = self.course.config, self._schedule(further)
 
         def compute(result: Path, work: Path) -> None:
-            material = Material(self.course.data.cohort, sources, None, self._initial)
+            material = self._material(sources)
             train_network(config.architecture, schedule, material, result / "network", work)
 
         reads = [
             plain(config.architecture),
             plain(schedule),
+            config.pairs.frozen,
             [source.fingerprint for source in sources],
         ]
         return self.course.steps.done(f"network-{name}", 1, reads, (*needs, *self._start), compute)

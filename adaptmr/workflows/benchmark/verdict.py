@@ -62,7 +62,8 @@ def notes(found: Findings) -> tuple[str, ...]:
         " subjects with all their slices and do not hold the spread between seeds, which by_seed"
         " shows.",
         "Best of seeds and oracle of seeds: networks of other seeds for the mask of J = 1. What"
-        " their oracle gains is noise of the training, and is taken off the head-room.",
+        " their oracle gains is noise of the training, and is taken off the head-room. The pairs"
+        " differ by their seeds just so: pair and control of one number share theirs.",
     ]
     if not config.training.selection_fraction:
         said.append(

@@ -19,6 +19,7 @@ from adaptmr.workflows.benchmark import trial
 from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
 from adaptmr.workflows.benchmark.run import benchmark
 
+Compute = Callable[[Path, Path], object]
 Run = Callable[..., tuple[int, str, str]]
 OUTPUTS = ["config.yaml", "latency.json", "report.html", "results.json", "slices.csv"]
 
@@ -171,20 +172,20 @@ def test_stopped_and_continued_gives_the_same_results(
     measured: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every attempt ends after a few new steps, and no step is ever computed twice."""
-    computed: list[tuple[str, str]] = []
+    computed: list[str] = []
     done = Steps.done
 
-    def counted(self: Steps, name: str, *rest: Any) -> steps.Step:
-        *inputs, compute = rest
-
+    def counted(
+        self: Steps, name: str, version: int, reads: Any, needs: Any, compute: Compute
+    ) -> steps.Step:
         def watched(result: Path, work: Path) -> None:
-            if len(computed) and len(computed) % 17 == 0 and computed[-1] != ("stop", ""):
-                computed.append(("stop", ""))
+            if computed and len(computed) % 17 == 0 and computed[-1] != "stop":
+                computed.append("stop")
                 raise KeyboardInterrupt
             compute(result, work)
-            computed.append((name, str(len(computed))))
+            computed.append(name)
 
-        return done(self, name, *inputs, watched)
+        return done(self, name, version, reads, needs, watched)
 
     monkeypatch.setattr(Steps, "done", counted)
     out, attempts = tmp_path / "out", 0
@@ -195,7 +196,7 @@ def test_stopped_and_continued_gives_the_same_results(
         except KeyboardInterrupt:
             assert not out.exists()
     assert attempts > 3
-    names = [name for name, _ in computed if name != "stop"]
+    names = [name for name in computed if name != "stop"]
     folders = [f for f in (tmp_path / "out.run").glob("*/*") if f.is_dir()]
     assert len(names) == len(folders)
     for name in ("results.json", "slices.csv"):
