@@ -1,5 +1,5 @@
 # Two commands set everything up on a machine with Python 3.11 to 3.13:
-#   make demo   installs into .venv, runs the main job on simulated scans, says where the report is
+#   make demo   installs into .venv, tries the shipped bank on unseen scans, names the report
 #   make test   installs what tests need, runs everything CI runs
 PYTHON ?= python3
 BIN := .venv/bin
