@@ -87,10 +87,16 @@ def _mean(found: Measurements, masks: MaskSpec, method: Method, acceleration: fl
 
 
 def _verdict(unfit: Mapping[str, str], rows: Sequence[DemoRow]) -> str:
-    reasons = "; ".join(f"{name} has {reason}" for name, reason in unfit.items())
+    groups: dict[str, list[str]] = {}
+    for name, reason in unfit.items():
+        groups.setdefault(reason, []).append(name)
+    reasons = "; ".join(
+        f"{names[0]} has {reason}" if len(names) == 1 else f"{len(names)} scans have {reason}"
+        for reason, names in groups.items()
+    )
     sentences = [
         f"The bank does not fit: {reasons}. So classical methods are compared, which need no"
-        " training; `adaptmr train` makes a bank for such scans."
+        " training; the command train makes a bank for such scans."
     ]
     for masks in dict.fromkeys(row.masks for row in rows):
         first, second = sorted((row for row in rows if row.masks == masks), key=_worse)[:2]

@@ -63,7 +63,10 @@ def way_of_a_scan(found: Comparison) -> Gallery:
     examples = [_example(found, position) for position in _shown(found)]
     levels = [bright_level(one.target, _BRIGHT) for one in examples]
     maps = [one.image - one.target if one.half is None else one.half for one in examples]
-    shares = [bright_level(each.abs()) / bright for each, bright in zip(maps, levels, strict=True)]
+    shares = [
+        bright_level(each.abs(), _BRIGHT) / bright
+        for each, bright in zip(maps, levels, strict=True)
+    ]
     factor = brightening(shares, 1.0)
     rows = [_row(found, one, bright, factor) for one, bright in zip(examples, levels, strict=True)]
     masks = tuple(f"Mask {index}" for index in range(len(found.bank)))
