@@ -34,7 +34,7 @@ from adaptmr.workflows.benchmark.summary import (
     head_rooms,
     rows,
 )
-from adaptmr.workflows.benchmark.trial import begin_trial, check_seeds
+from adaptmr.workflows.benchmark.trial import begin_trial, checked_test
 from adaptmr.workflows.benchmark.verdict import notes, verdict
 from adaptmr.workflows.environment import environment
 from adaptmr.workflows.progress import stage
@@ -84,12 +84,11 @@ def benchmark(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) ->
             file=out,
             hint="Choose another name, or allow it to be replaced with --overwrite",
         )
-    check_seeds(config, out)
-    trial = begin_trial(config, config.seeds[0], out)
+    test = checked_test(config, out)
     seeds = [
         _one_seed(config, seed, out, detailed=seed == config.seeds[0]) for seed in config.seeds
     ]
-    found = Findings(config, trial.test, [seed.methods for seed in seeds])
+    found = Findings(config, test, [seed.methods for seed in seeds])
     result = _result(found, seeds)
     latency = dict(seeds[0].latency or {})
     with complete_folder(out, overwrite=overwrite) as folder:

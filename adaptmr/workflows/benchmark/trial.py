@@ -274,28 +274,34 @@ def begin_trial(config: BenchmarkConfig, seed: int, out: Path) -> Trial:
     """
     course = begin(config.trained_with(seed, config.main), out, None)
     test = open_test(config, course.steps)
-    check_test(test, course.data)
-    judged = course.data.judged
-    if len(subjects_of(judged)) < 2:
-        raise BadInputError(
-            "selectors are fitted on at least two subjects",
-            field="selection_fraction",
-            got=f"{len(subjects_of(judged))} subject",
-            hint="Add subjects, or raise the fraction",
-        )
-    selection = Examined(judged, replace(course.data.step, name="selection"))
+    _check(course, test)
+    selection = Examined(course.data.judged, replace(course.data.step, name="selection"))
     sampler = course.sampler()
     uncertainties = course.uncertainties(sampler)
     surrogate = course.surrogate(sampler, uncertainties)
     return Trial(config, seed, course, test, selection, sampler, uncertainties, surrogate)
 
 
-def check_seeds(config: BenchmarkConfig, out: Path) -> None:
-    """Refuse data that a later seed would stumble over, before anything is trained.
+def checked_test(config: BenchmarkConfig, out: Path) -> Examined:
+    """The test, after the data of all seeds were looked at and before anything is trained.
 
     Raises:
         BadInputError: as `begin_trial`.
     """
-    for seed in config.seeds:
-        course = begin(config.trained_with(seed, config.main), out, None)
-        check_test(open_test(config, course.steps), course.data)
+    courses = [begin(config.trained_with(seed, config.main), out, None) for seed in config.seeds]
+    test = open_test(config, courses[0].steps)
+    for course in courses:
+        _check(course, test)
+    return test
+
+
+def _check(course: Course, test: Examined) -> None:
+    check_test(test, course.data)
+    judged = subjects_of(course.data.judged)
+    if len(judged) < 2:
+        raise BadInputError(
+            "selectors are fitted on at least two subjects",
+            field="selection_fraction",
+            got=f"{len(judged)} subject",
+            hint="Add subjects, or raise the fraction",
+        )

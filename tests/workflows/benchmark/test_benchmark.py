@@ -18,6 +18,7 @@ from adaptmr.workflows.bank_training.steps import Steps
 from adaptmr.workflows.benchmark import trial
 from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
 from adaptmr.workflows.benchmark.run import benchmark
+from adaptmr.workflows.config import load_config
 
 Compute = Callable[[Path, Path], object]
 Run = Callable[..., tuple[int, str, str]]
@@ -162,7 +163,11 @@ def test_the_same_again_is_read_from_the_run(
     fewer = benchmark(config(scans, seeds=[1], rows=["per-scan"]), measured, overwrite=True)
     assert fewer.why_no_coverage is None
     assert next(row.method for row in fewer.rows if row.J is None) == "own mask, surrogate"
+    by_psnr = benchmark(config(scans, metric="psnr"), measured, overwrite=True)
+    psnr = {(row.method, row.J): row.psnr for row in by_psnr.rows}
+    assert max(psnr["pair 1", 2], psnr["pair 2", 2]) <= psnr["oracle", 2]
     benchmark(config(scans), measured, overwrite=True)
+    assert load_config(measured / "config.yaml", BenchmarkConfig) == config(scans)
     for name in ("config.yaml", "results.json", "slices.csv"):
         assert (measured / name).read_bytes() == before[name]
 
@@ -219,6 +224,10 @@ def test_what_does_not_fit_is_refused(scans: Path, tmp_path: Path, run: Run) -> 
         config(scans, rows=["per-scan"], training={"surrogate": None})
     with pytest.raises(Exception, match="twice"):
         config(scans, seeds=[1, 1])
+    with pytest.raises(Exception, match="the verdict needs a choice"):
+        config(scans, training={"masks": {"masks": 1}})
+    with pytest.raises(BadInputError, match="fitted on at least two subjects"):
+        benchmark(config(scans, training={"selection_fraction": 0.2}), tmp_path / "out")
     without = config(scans, training={"surrogate": None, "positions": "points"})
     assert set(Baseline) - set(without.baselines) == {Baseline.EQUISPACED, Baseline.PER_SCAN}
     file = tmp_path / "benchmark.yaml"
