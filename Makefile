@@ -11,8 +11,9 @@ RAW := ../shared/data/kspace
 
 .PHONY: demo test lint bench clean system-packages
 
+# One thread: the demonstration's arrays are small, and a busy machine does not slow it down tenfold.
 demo: .venv/adaptmr.stamp
-	$(BIN)/adaptmr demo --out demo --overwrite
+	OMP_NUM_THREADS=1 $(BIN)/adaptmr demo --out demo --overwrite
 
 # Two processes of one thread each: the tests' arrays are small. A file's tests stay together.
 test: lint system-packages
