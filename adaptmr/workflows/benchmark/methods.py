@@ -15,11 +15,10 @@ from adaptmr.sampling.bank import MaskBank
 from adaptmr.sampling.features import features
 from adaptmr.sampling.generators import MaskSpec
 from adaptmr.sampling.loss_aware import LossAware
-from adaptmr.sampling.low_frequency import acquire_scan
 from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.protocol_prior import ProtocolPrior, slice_positions
 from adaptmr.sampling.selection import Adaptation, decide
-from adaptmr.sampling.selector import Evidence, Selector
+from adaptmr.sampling.selector import Selector, required_uncertainty
 from adaptmr.sampling.selectors import SelectorName, selector
 from adaptmr.sampling.sources import FixedMask
 from adaptmr.workflows.bank_training.config import LearnedSelector
@@ -161,12 +160,9 @@ def fitted(trial: Trial, bank: Bank, name: SelectorName | LearnedSelector) -> Se
         headers = [scan.header for scan, _ in examined.slices]
         positions = [slice_positions(scan.slices)[index] for scan, index in examined.slices]
         return ProtocolPrior.fit(headers, torch.stack(positions), losses)
-    found, first = trial.uncertainty(examined), 0
-    described: list[Tensor] = []
-    for scan in examined.scans:
-        low_frequency = acquire_scan(scan, bank.masks.block)
-        described.append(features(low_frequency, found[first : first + scan.slices]))
-        first += scan.slices
+    described = [
+        features(one.low_frequency, required_uncertainty(one)) for one in trial.selection_evidence
+    ]
     return loss_aware.fit(
         torch.cat(described)[examined.kept], losses, examined.subjects, bank.masks
     )
@@ -186,18 +182,12 @@ def label(name: SelectorName | LearnedSelector) -> str:
 
 def choices(trial: Trial, masks: MaskBank, rule: Selector) -> Tensor:
     """(slices,) the mask of each test slice, decided as `adaptmr select` does."""
-    found, first = trial.uncertainty(trial.test), 0
-    chosen: list[int] = []
     adaptation = Adaptation(masks, rule)
-    for scan in trial.test.scans:
-        evidence = Evidence(
-            acquire_scan(scan, masks.block),
-            found[first : first + scan.slices],
-            scan.header,
-            slice_positions(scan.slices),
-        )
-        chosen += [decision.index for decision in decide(evidence, adaptation)]
-        first += scan.slices
+    chosen = [
+        decision.index
+        for evidence in trial.test_evidence
+        for decision in decide(evidence, adaptation)
+    ]
     return torch.tensor(chosen)[trial.test.kept]
 
 

@@ -24,7 +24,9 @@ from adaptmr.reconstruction.training.run import train_network
 from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.persistence import Sampler
+from adaptmr.sampling.protocol_prior import slice_positions
 from adaptmr.sampling.selection import measure as measure_uncertainty
+from adaptmr.sampling.selector import Evidence
 from adaptmr.sampling.sources import FixedMask, MaskSource
 from adaptmr.sampling.uncertainty import UncertaintyMap
 from adaptmr.workflows.bank_training.config import CapturedRefinement
@@ -103,6 +105,16 @@ class Trial:
         found = load_uncertainties(self.uncertainties)
         return found.values[found.known].double().mean(0)
 
+    @cached_property
+    def test_evidence(self) -> tuple[Evidence, ...]:
+        """What selectors see of each scan of the test, all of its slices."""
+        return self._evidence(self.test)
+
+    @cached_property
+    def selection_evidence(self) -> tuple[Evidence, ...]:
+        """What selectors see of each scan that they are fitted on, all of its slices."""
+        return self._evidence(self.selection)
+
     def of(self, masks: int) -> Course:
         """The training of a bank of so many masks, each network from a seed of its own."""
         config = self.config.trained_with(self.seed, masks)
@@ -180,10 +192,6 @@ class Trial:
         step = self.course.steps.done(name, 1, reads, (examined.step, network), compute)
         return read_weights(step.folder / _TABLE)["metrics"]
 
-    def uncertainty(self, examined: Examined) -> UncertaintyMap:
-        """The uncertainty of all slices of scans, as it is found when a mask is to be chosen."""
-        return load_uncertainties(self._measured(examined))
-
     def own_masks(self, examined: Examined) -> tuple[Mask, ...]:
         """The mask of each slice's own uncertainty; that of the mean where it is not known."""
         config = self.course.config
@@ -209,7 +217,23 @@ class Trial:
         refine = config.refinement if isinstance(config.refinement, CapturedRefinement) else None
         return mask_of(values, self.frame, config.masks.rule, refine)
 
+    def _evidence(self, examined: Examined) -> tuple[Evidence, ...]:
+        found, first = load_uncertainties(self._measured(examined)), 0
+        parts = []
+        for scan in examined.scans:
+            parts.append(
+                Evidence(
+                    low_frequency_of(scan, self.drawer),
+                    found[first : first + scan.slices],
+                    scan.header,
+                    slice_positions(scan.slices),
+                )
+            )
+            first += scan.slices
+        return tuple(parts)
+
     def _measured(self, examined: Examined) -> Step:
+        """The uncertainty of all slices, found as when a mask is to be chosen."""
         config = self.course.config.uncertainty
 
         def compute(result: Path, _: Path) -> None:

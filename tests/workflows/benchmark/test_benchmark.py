@@ -71,6 +71,7 @@ def ssim(results: dict[str, Any], method: str, count: int | None = None) -> floa
     return float(row["ssim"])
 
 
+@pytest.mark.slow
 def test_all_rows_are_there(measured: Path, results: dict[str, Any]) -> None:
     assert sorted(file.name for file in measured.iterdir()) == OUTPUTS
     assert results["benchmark"] == "adaptive_selection"
@@ -102,6 +103,7 @@ def test_all_rows_are_there(measured: Path, results: dict[str, Any]) -> None:
     assert {"any fixed mask", "loss-aware", "policy", "own mask"} < set(found)
 
 
+@pytest.mark.slow
 def test_orders_that_hold_by_construction(results: dict[str, Any]) -> None:
     pairs = [ssim(results, f"pair {index}", 2) for index in (1, 2)]
     uniform, oracle = ssim(results, "uniform pick", 2), ssim(results, "oracle", 2)
@@ -126,6 +128,7 @@ def test_orders_that_hold_by_construction(results: dict[str, Any]) -> None:
         assert sum(choices["shares"]) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_intervals_and_cells_of_the_bank(results: dict[str, Any]) -> None:
     assert results["coverage"]["nominal"] == 0.9
     assert 0 <= results["coverage"]["coverage"]["mean"] <= 1
@@ -134,6 +137,7 @@ def test_intervals_and_cells_of_the_bank(results: dict[str, Any]) -> None:
     assert [policy["seed"] for policy in results["policy"]] == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_report_says_whether_it_pays(measured: Path, results: dict[str, Any]) -> None:
     page = (measured / "report.html").read_text()
     said = "pays" if results["pays"] else "does not pay"
@@ -148,6 +152,7 @@ def test_the_report_says_whether_it_pays(measured: Path, results: dict[str, Any]
         assert part in page
 
 
+@pytest.mark.slow
 def test_the_same_again_is_read_from_the_run(
     measured: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +242,7 @@ def test_what_does_not_fit_is_refused(scans: Path, tmp_path: Path, run: Run) -> 
     assert "Did you mean 'masks'?" in err
 
 
+@pytest.mark.slow
 def test_from_the_command_line(measured: Path, scans: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(measured.with_name("out.run"), tmp_path / "out.run")
     file = tmp_path / "benchmark.yaml"
