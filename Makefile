@@ -11,7 +11,7 @@ RAW := ../shared/data/kspace
 
 .PHONY: demo test lint bench clean system-packages
 
-# One thread: the demonstration's arrays are small, and a busy machine does not slow it down tenfold.
+# One thread: the demonstration's arrays are small, and threads that share busy cores wait.
 demo: .venv/adaptmr.stamp
 	OMP_NUM_THREADS=1 $(BIN)/adaptmr demo --out demo --overwrite
 
