@@ -22,7 +22,7 @@ from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.informed import DrawRule, informed_mask
 from adaptmr.sampling.low_frequency import block_of
 from adaptmr.sampling.mask import Mask
-from adaptmr.sampling.refinement import Scorer, best_draw, climb
+from adaptmr.sampling.refinement import Scorer, best_draw, best_of, climb
 from adaptmr.sampling.uncertainty import UncertaintyMap
 
 SCHEMA: Final = 1
@@ -242,33 +242,46 @@ def refine(
 ) -> MaskBank:
     """Replace each mask by a better one for the slices of its cluster.
 
+    Drawn masks differ more in luck than slices differ in need, so clusters share what they find:
+    each starts from the best draw of any cluster, and when all have climbed, goes on from the best
+    mask of any. A mask is then at least as good for its own cluster as every other mask is.
+
     Args:
         bank: the bank.
         labels: (slices,) cluster of each training slice, -1 for none: `Clustering.labels`.
         scorer_of: makes the scorer of a cluster from the indices of its slices.
-        config: how much to try.
+        config: how much to try; masks are scored while positions are swapped in two rounds.
         rule: how masks are drawn from the centroids.
 
     Raises:
         BadInputError: a score is not finite.
     """
-    masks = []
-    scores: list[JsonValue] = []
-    for index, (mask, centroid) in enumerate(zip(bank.masks, bank.centroids, strict=True)):
-        scorer = scorer_of(torch.nonzero(labels == index).flatten())
-        drawn = best_draw(centroid, bank.frame, rule, config.draws, scorer)
-        climbed = climb(
-            drawn.mask,
-            bank.frame.weights(centroid.cpu().numpy()),
-            scorer,
-            evaluations=config.evaluations,
-            seed=config.seed,
-        )
-        before = float(scorer(mask))
-        masks.append(climbed.mask if climbed.scores[-1] > before else mask)
-        scores.append([before, max(before, climbed.scores[-1])])
-    refined: dict[str, JsonValue] = {"config": config.model_dump(mode="json"), "scores": scores}
-    return replace(bank, masks=tuple(masks), provenance={**bank.provenance, "refined": refined})
+    members = [torch.nonzero(labels == index).flatten() for index in range(len(bank))]
+    scorers = [scorer_of(each) for each in members]
+    weights = [bank.frame.weights(centroid.cpu().numpy()) for centroid in bank.centroids]
+    before = [float(scorer(mask)) for scorer, mask in zip(scorers, bank.masks, strict=True)]
+    found = [
+        best_draw(centroid, bank.frame, rule, config.draws, scorer).mask
+        for centroid, scorer in zip(bank.centroids, scorers, strict=True)
+    ]
+    after = before
+    for round_number in range(2):
+        climbed = [
+            climb(
+                best_of([mask, *found, *bank.masks], scorer),
+                weight,
+                scorer,
+                evaluations=config.evaluations,
+                seed=config.seed + round_number,
+            )
+            for mask, weight, scorer in zip(found, weights, scorers, strict=True)
+        ]
+        found, after = [each.mask for each in climbed], [each.scores[-1] for each in climbed]
+    refined: dict[str, JsonValue] = {
+        "config": config.model_dump(mode="json"),
+        "scores": [[first, last] for first, last in zip(before, after, strict=True)],
+    }
+    return replace(bank, masks=tuple(found), provenance={**bank.provenance, "refined": refined})
 
 
 class _Description(BaseModel):

@@ -1,11 +1,14 @@
 """`LossAware`: a selector that has learned which mask loses least.
 
 Nearest centroids know nothing of losses. Here the loss of every mask, relative to the mean over
-masks, is regressed from `features` by ridge regression on standardised features; the ridge is
-chosen by cross-validation over subjects. It is fitted on training subjects only, which it records.
+masks, is regressed from `features` by ridge regression on standardised features. The ridge is
+chosen by cross-validation over subjects: the largest of which the regret is within one standard
+error of the least (Hastie, Tibshirani, Friedman, The Elements of Statistical Learning, 7.10). The
+largest of all leaves the fixed best mask, so few subjects that tell nothing cannot do harm. It is
+fitted on training subjects only, which it records.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
@@ -25,8 +28,9 @@ from adaptmr.sampling.bank import MaskBank, check_losses
 from adaptmr.sampling.features import features
 from adaptmr.sampling.selector import Evidence, required_uncertainty
 
-RIDGES: Final = tuple(10.0**power for power in range(-2, 5))
-"""Ridges tried: multiples of the identity added to the sum of squares of standardised features."""
+RIDGES: Final = (*(10.0**power for power in range(-2, 6)), 1e12)
+"""Ridges tried: multiples of the identity added to the sum of squares of standardised features.
+With the last the features do not count."""
 
 _DESCRIPTION = "selector.json"
 _WEIGHTS = "weights.safetensors"
@@ -120,15 +124,15 @@ def fit(described: Tensor, losses: Tensor, subjects: Sequence[str], bank: MaskBa
 
     folds = list(GroupKFold(min(5, distinct)).split(inputs, groups=groups))
 
-    def regret(ridge: float) -> float:
-        total = 0.0
+    def regrets(ridge: float) -> NDArray[np.float64]:
+        """(subjects,) mean loss of the masks chosen on subjects that were left out."""
+        chosen = np.empty(len(targets))
         for train, test in folds:
             predicted = Ridge(ridge).fit(inputs[train], targets[train]).predict(inputs[test])
-            total += float(_chosen(targets[test], predicted).sum())
-        return total
+            chosen[test] = _chosen(targets[test], predicted)
+        return np.array([chosen[groups == subject].mean() for subject in np.unique(groups)])
 
-    # Of equal regrets the largest ridge, which trusts the features least.
-    ridge = min(reversed(RIDGES), key=regret)
+    ridge = _most_careful({ridge: regrets(ridge) for ridge in RIDGES})
     model = Ridge(ridge).fit(inputs, targets)
     return LossAware(
         mean,
@@ -216,3 +220,14 @@ def _chosen(losses: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDAr
     """The true losses of the masks that the prediction would choose."""
     chosen: NDArray[np.float64] = losses[np.arange(len(losses)), predicted.argmin(1)]
     return chosen
+
+
+def _most_careful(regrets: Mapping[float, NDArray[np.float64]]) -> float:
+    """The largest ridge that is not worse than the best by more than one standard error."""
+    best = min(regrets.values(), key=lambda each: float(each.mean()))
+
+    def credible(regret: NDArray[np.float64]) -> bool:
+        worse = regret - best
+        return bool(worse.mean() <= worse.std(ddof=1) / np.sqrt(len(worse)))
+
+    return max(ridge for ridge, regret in regrets.items() if credible(regret))

@@ -195,6 +195,16 @@ def scores_of(masks: Sequence[Mask], scorer: Scorer) -> tuple[float, ...]:
     return tuple(_score(scorer, mask) for mask in masks)
 
 
+def best_of(masks: Sequence[Mask], scorer: Scorer) -> Mask:
+    """The mask with the best score; of equal ones the first.
+
+    Raises:
+        BadInputError: a score is not finite.
+    """
+    distinct = tuple(dict.fromkeys(masks))
+    return distinct[int(np.argmax(scores_of(distinct, scorer)))]
+
+
 def _moves(
     chosen: NDArray[np.bool_], candidates: NDArray[np.bool_], old: int
 ) -> Iterator[NDArray[np.bool_]]:

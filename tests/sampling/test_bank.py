@@ -106,10 +106,15 @@ def test_refinement_raises_every_mask_on_its_own_slices(block: tuple[int, ...]) 
         assert after <= scorer(best) + 1e-9
         assert better.masks[index].budget == frame.budget
     assert torch.equal(better.centroids, made.centroids)
-    same = banks.refine(
+    # No mask is better for a cluster than its own.
+    for members in (clusters.labels == 0, clusters.labels == 1):
+        scores = [scorer_of(torch.nonzero(members).flatten())(mask) for mask in better.masks]
+        assert scores[int(clusters.labels[members][0])] == max(scores)
+    # Without draws and swaps of their own, clusters still share what there is.
+    shared = banks.refine(
         made, clusters.labels, scorer_of, RefineConfig(draws=1, evaluations=1), DrawRule()
     )
-    assert same.masks == made.masks
+    assert set(shared.masks) <= set(made.masks)
 
 
 @pytest.mark.parametrize("block", [BLOCK, (3,)])

@@ -139,7 +139,7 @@ class Course:
 
         reads = [config.acceleration, plain(config.masks), plain(config.refinement), config.seed]
         needs = (self.data.step, sampler, uncertainties, *self._scored_by(surrogate))
-        return self.steps.done("masks", 1, reads, needs, compute)
+        return self.steps.done("masks", 2, reads, needs, compute)
 
     def reassigned_masks(
         self, before: Pairs, losses: Step, uncertainties: Step, surrogate: Step | None
@@ -155,7 +155,7 @@ class Course:
 
         reads = [plain(config.masks.rule), plain(config.refinement), config.seed]
         needs = (before.masks, losses, uncertainties, *self._scored_by(surrogate))
-        return self.steps.done("masks-reassigned", 1, reads, needs, compute)
+        return self.steps.done("masks-reassigned", 2, reads, needs, compute)
 
     def network(self, index: int, masks: Step, surrogate: Step | None) -> Step:
         """Train the network of one mask."""
@@ -214,7 +214,7 @@ class Course:
 
         reads = [config.selector, plain(config.uncertainty)]
         needs = (self.data.step, sampler, pairs.masks, losses)
-        return self.steps.done("selector", 1, reads, needs, compute)
+        return self.steps.done("selector", 2, reads, needs, compute)
 
     def width(self, pairs: Pairs, schedule: WidthTraining) -> Step:
         """Train the network of interval widths on the errors of all pairs."""
