@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -187,6 +187,16 @@ class BankTraining(BaseModel):
     seed: NonNegativeInt = 0
     """Of the splits, and of the first weights, orders and random masks of all networks. The
     samples, the clusters and the draw have seeds of their own."""
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _of_a_bank(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                "a bank's data have a kind, such as {kind: scans, folder: scans}. A file that names"
+                " a folder alone is of one network or sampler: add --only network or --only sampler"
+            )
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

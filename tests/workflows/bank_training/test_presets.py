@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from adaptmr.errors import UsageError
+from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling.selection import HONG2024
-from adaptmr.workflows.bank_training.config import PictureFolder, ScanFolder, SimulatedScans
+from adaptmr.workflows.bank_training.config import (
+    BankTraining,
+    PictureFolder,
+    ScanFolder,
+    SimulatedScans,
+)
 from adaptmr.workflows.bank_training.preset_names import BankPreset
 from adaptmr.workflows.bank_training.presets import preset, sampler_preset
+from adaptmr.workflows.config import load_config
 
 
 @pytest.mark.parametrize("name", list(BankPreset))
@@ -39,3 +45,10 @@ def test_the_published_method_is_the_published_one(tmp_path: Path) -> None:
     assert config.surrogate is None
     assert config.refinement is None
     assert (config.pairs.epochs, config.pairs.batch_size, config.pairs.emphasis) == (50, 4, 0)
+
+
+@pytest.mark.parametrize("example", ["varnet-small.yaml", "sampler-small.yaml"])
+def test_the_file_of_a_single_part_is_told_as_that(example: str) -> None:
+    file = Path(__file__).parents[3] / "examples" / example
+    with pytest.raises(BadInputError, match="add --only network or --only sampler"):
+        load_config(file, BankTraining)
