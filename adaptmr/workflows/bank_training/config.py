@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
@@ -188,15 +188,14 @@ class BankTraining(BaseModel):
     """Of the splits, and of the first weights, orders and random masks of all networks. The
     samples, the clusters and the draw have seeds of their own."""
 
-    @field_validator("data", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _of_a_bank(cls, value: Any) -> Any:
-        if isinstance(value, str):
+    def _of_a_bank(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"validation_fraction", "training"} & values.keys():
             raise ValueError(
-                "a bank's data have a kind, such as {kind: scans, folder: scans}. A file that names"
-                " a folder alone is of one network or sampler: add --only network or --only sampler"
+                "this is the file of one network or sampler: add --only network or --only sampler"
             )
-        return value
+        return values
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
