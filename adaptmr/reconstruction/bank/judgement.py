@@ -6,6 +6,7 @@ from adaptmr.reconstruction.bank.inference import BankReconstruction, stratum
 from adaptmr.reconstruction.calibration.diagnostics import JudgedSlice, judge
 from adaptmr.reconstruction.calibration.intervals import Interval
 from adaptmr.reconstruction.training.cohort import subject_of
+from adaptmr.reconstruction.training.data import common_crop
 
 
 def judge_scan(
@@ -28,9 +29,17 @@ def judge_scan(
     used, why_pooled = bank.calibration.used(name)
     found: list[JudgedSlice] = []
     for index in range(scan.slices):
-        image, lower, upper, target = (
-            stack[index][None] for stack in (result.image, result.lower, result.upper, scan.target)
+        target = scan.target[index][None]
+        image, lower, upper = (
+            common_crop(stack[index][None], target)[0]
+            for stack in (result.image, result.lower, result.upper)
         )
         interval = Interval(lower, upper, bank.calibration.guarantee, used.subjects, why_pooled)
-        found += judge(interval, image, target, subjects=[subject_of(scan)], stratum=name)
+        found += judge(
+            interval,
+            image,
+            common_crop(image, target)[1],
+            subjects=[subject_of(scan)],
+            stratum=name,
+        )
     return tuple(found)

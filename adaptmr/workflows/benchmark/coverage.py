@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from adaptmr.reconstruction.bank.bank import ReconstructionBank
-from adaptmr.reconstruction.bank.inference import reconstruct, stratum
+from adaptmr.reconstruction.bank.inference import reconstruct
+from adaptmr.reconstruction.bank.judgement import judge_scan
 from adaptmr.reconstruction.calibration import intervals
-from adaptmr.reconstruction.calibration.diagnostics import Diagnostics, JudgedSlice, diagnose, judge
-from adaptmr.reconstruction.calibration.intervals import Interval
+from adaptmr.reconstruction.calibration.diagnostics import Diagnostics, JudgedSlice, diagnose
 from adaptmr.reconstruction.networks import width
-from adaptmr.reconstruction.training.cohort import subject_of
-from adaptmr.reconstruction.training.data import common_crop
 from adaptmr.sampling import bank as banks
 from adaptmr.sampling import selector_files
 from adaptmr.workflows.bank_training.course import Pairs
@@ -66,24 +64,8 @@ def _judged(trial: Trial, bank: ReconstructionBank) -> tuple[list[JudgedSlice], 
     refused = None
     for scan in track(trial.test.scans, "judging intervals"):
         result = reconstruct(bank, scan, device=trial.course.device)
-        if result.lower is None or result.upper is None or bank.calibration is None:
-            refused = result.why_no_interval
-            continue
-        assert scan.target is not None  # noqa: S101 - scans of the test have targets
-        lower, upper = result.lower, result.upper
-        for index in range(scan.slices):
-            stacks = [stack[index][None] for stack in (result.image, lower, upper)]
-            target = scan.target[index][None]
-            image, low, high = (common_crop(each, target)[0] for each in stacks)
-            used, why = bank.calibration.used(stratum(scan.header))
-            interval = Interval(low, high, bank.calibration.guarantee, used.subjects, why)
-            found += judge(
-                interval,
-                image,
-                common_crop(image, target)[1],
-                subjects=[subject_of(scan)],
-                stratum=stratum(scan.header),
-            )
+        refused = result.why_no_interval or refused
+        found += judge_scan(bank, scan, result)
     subjects = len({one.subject for one in found})
     return found, (refused or "too few test subjects have intervals") if subjects < 2 else None
 
