@@ -375,7 +375,9 @@ def main() -> None:
             rows += quality_rows(name, case, chained | every, held, arguments.seed)
         print(table(rows), flush=True)
         if arguments.json:
-            settings = {key: str(value) for key, value in vars(arguments).items() if key != "json"}
+            left_out = {"json", "cohort"}
+            settings = {k: str(value) for k, value in vars(arguments).items() if k not in left_out}
+            settings["cohort"] = arguments.cohort.name
             result = {
                 "benchmark": "uncertainty",
                 "rows": rows,
