@@ -162,7 +162,7 @@ def policy_masks(learned: LearnedReconstruction, scans: Sequence[Scan]) -> dict[
 def picture(
     file: Path, loupe: LearnedReconstruction, policy: LearnedReconstruction, scans: Sequence[Scan]
 ) -> None:
-    """Lines of all masks, learned probabilities, and what the policy saw."""
+    """Lines of all masks, and learned probabilities; no image of a subject, so it can be kept."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -177,7 +177,7 @@ def picture(
         lows = [policy.acquire(scan.kspace[:]) for scan in scans]
         probable = torch.cat([policy.learner(low) for low in lows]).numpy()
         shared = loupe.learner(lows[0]).numpy()
-    figure, axes = plt.subplots(4, 2, figsize=(11, 8), layout="constrained")
+    figure, axes = plt.subplots(3, 2, figsize=(11, 6), layout="constrained")
     learned_mask = loupe.learner.masks(lows[0])[0].positions
     for axis, title, lines in (
         (axes[0, 0], "variable density, one draw per test volume", drawn),
@@ -191,11 +191,6 @@ def picture(
         axis.set_title(title, fontsize=9)
         axis.set_yticks([])
         axis.set_xlabel("phase-encode line", fontsize=8)
-    axes[3, 0].imshow(np.concatenate(list(lows[0].image.numpy()), axis=1), cmap="gray")
-    axes[3, 0].set_title("low-frequency images of one volume: what the policy sees", fontsize=9)
-    axes[3, 1].bar(np.arange(matrix[1]), chosen.mean(0))
-    axes[3, 1].set_title("policy: share of test slices that take a line", fontsize=9)
-    axes[3, 0].set_axis_off()
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
