@@ -10,13 +10,22 @@ from pathlib import Path
 from adaptmr.errors import BadInputError
 
 
-def _prepare(path: Path, overwrite: bool) -> None:
+def require_absent(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists, for work that is long: what writes it checks again.
+
+    Raises:
+        BadInputError: it exists, and may not be replaced.
+    """
     if path.exists() and not overwrite:
         raise BadInputError(
             "the output exists already",
             file=path,
             hint="Choose another name, or allow it to be replaced with --overwrite",
         )
+
+
+def _prepare(path: Path, overwrite: bool) -> None:
+    require_absent(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

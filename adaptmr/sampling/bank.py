@@ -53,7 +53,7 @@ class RefineConfig(BaseModel):
     draws: int = Field(default=16, ge=1)
     """Draws from each centroid, of which the best is kept."""
     evaluations: int = Field(default=200, ge=1)
-    """Masks scored while positions are swapped; 1 swaps nothing."""
+    """Masks scored for each cluster in each of two rounds of swaps; 1 swaps nothing."""
     seed: int = Field(default=0, ge=0)
     """Of the swaps."""
 
@@ -244,13 +244,14 @@ def refine(
 
     Drawn masks differ more in luck than slices differ in need, so clusters share what they find:
     each starts from the best draw of any cluster, and when all have climbed, goes on from the best
-    mask of any. A mask is then at least as good for its own cluster as every other mask is.
+    mask of any. No mask drawn, or found before the second climb, is then better for a cluster than
+    its own.
 
     Args:
         bank: the bank.
         labels: (slices,) cluster of each training slice, -1 for none: `Clustering.labels`.
         scorer_of: makes the scorer of a cluster from the indices of its slices.
-        config: how much to try; masks are scored while positions are swapped in two rounds.
+        config: how much to try.
         rule: how masks are drawn from the centroids.
 
     Raises:
@@ -264,7 +265,6 @@ def refine(
         best_draw(centroid, bank.frame, rule, config.draws, scorer).mask
         for centroid, scorer in zip(bank.centroids, scorers, strict=True)
     ]
-    after = before
     for round_number in range(2):
         climbed = [
             climb(
@@ -276,10 +276,10 @@ def refine(
             )
             for mask, weight, scorer in zip(found, weights, scorers, strict=True)
         ]
-        found, after = [each.mask for each in climbed], [each.scores[-1] for each in climbed]
+        found = [each.mask for each in climbed]
     refined: dict[str, JsonValue] = {
         "config": config.model_dump(mode="json"),
-        "scores": [[first, last] for first, last in zip(before, after, strict=True)],
+        "scores": [[first, each.scores[-1]] for first, each in zip(before, climbed, strict=True)],
     }
     return replace(bank, masks=tuple(found), provenance={**bank.provenance, "refined": refined})
 

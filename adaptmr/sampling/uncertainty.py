@@ -20,9 +20,6 @@ from adaptmr.sampling.posterior import PosteriorSampler
 PLAUSIBLE = (-1.0, 8.0)
 """Range of a credible sample, in units of the low-frequency image's maximum."""
 
-# Positions outside the block weigh at least half; less is within the block, and dropped.
-_LEAST_WEIGHT = 0.1
-
 # Complex values held at a time: 2^24 are 128 MiB in single precision.
 _AT_ONCE = 2**24
 
@@ -235,10 +232,10 @@ def smoothed(variance: Tensor, block: tuple[int, int], deviation: float) -> Tens
     rows, columns = block_region((variance.shape[-2], variance.shape[-1]), block)
     outside = torch.ones_like(variance[:1])
     outside[..., rows, columns] = 0
-    weight = _gaussian_mean(outside, deviation)
-    mean = _gaussian_mean(variance * outside, deviation) / weight.clamp(min=_LEAST_WEIGHT)
+    # Outside the block a position counts itself, so its weight is positive; inside, none is needed.
+    weight = torch.where(outside > 0, _gaussian_mean(outside, deviation), 1)
     # The transforms leave rounding errors about zero.
-    return mean.clamp(min=0) * outside
+    return _gaussian_mean(variance * outside, deviation).clamp(min=0) * outside / weight
 
 
 def _gaussian_mean(values: Tensor, deviation: float) -> Tensor:

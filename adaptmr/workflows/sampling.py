@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 
 from adaptmr.data.doors import open_scan
-from adaptmr.data.files import complete_folder
+from adaptmr.data.files import complete_folder, require_absent
 from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.data.scan import Scan
 from adaptmr.errors import BadInputError
@@ -118,12 +118,7 @@ def train_sampler(
         BadInputError: the data cannot be trained on, ``out`` exists, or the loss became NaN.
         UsageError: the stopped run had another configuration or other data.
     """
-    if out.exists() and not overwrite:
-        raise BadInputError(
-            "the output exists already",
-            file=out,
-            hint="Choose another name, or allow it to be replaced with --overwrite",
-        )
+    require_absent(out, overwrite=overwrite)
     cohort = open_cohort(config.data, config.validation_fraction, config.training.seed)
     return train_sampler_on(
         cohort, config, out, run_folder(out), overwrite=overwrite, resume=resume

@@ -142,6 +142,18 @@ def test_noise_features_are_not_trusted() -> None:
     assert float((predicted.argmin(1) == 0).double().mean()) > 0.95
 
 
+def test_subjects_that_contradict_each_other_leave_the_fixed_best_mask() -> None:
+    made, generator = bank(), torch.Generator().manual_seed(0)
+    inputs = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    # What the first feature says of the masks in one subject is the opposite in the other.
+    sign = torch.where(torch.arange(40) < 20, 1.0, -1.0)
+    losses = torch.stack((sign * inputs[:, 0].float(), torch.full((40,), 0.3)), 1)
+    selector = loss_aware.fit(inputs, losses, ["a"] * 20 + ["b"] * 20, made)
+    assert selector.ridge == loss_aware.RIDGES[-1]
+    predicted = (inputs - selector.mean) / selector.deviation @ selector.weights.T + selector.offset
+    assert set(predicted.argmin(1).tolist()) == {int(losses.mean(0).argmin())}
+
+
 def test_unknown_slices_have_no_score() -> None:
     selector, made = fitted()
     given, _ = evidence(3)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptmr.data.files import require_absent
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.networks.checkpoint import Architecture
@@ -138,12 +139,7 @@ def run_training(
         BadInputError: as `train`.
         UsageError: as `train`.
     """
-    if out.exists() and not overwrite:
-        raise BadInputError(
-            "the output exists already",
-            file=out,
-            hint="Choose another name, or allow it to be replaced with --overwrite",
-        )
+    require_absent(out, overwrite=overwrite)
     module = begin()
     identity = material.identity
     _prepare(run, config, identity, resume)

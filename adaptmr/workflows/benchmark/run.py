@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from adaptmr.data.files import complete_folder
-from adaptmr.errors import BadInputError
+from adaptmr.data.files import complete_folder, require_absent
 from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
 from adaptmr.workflows.benchmark.coverage import coverage
 from adaptmr.workflows.benchmark.examined import METRICS, PROTOCOL
@@ -78,12 +77,7 @@ def benchmark(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) ->
             calibrated on, or ``out`` exists.
         UsageError: the parts of the configuration do not fit together.
     """
-    if out.exists() and not overwrite:
-        raise BadInputError(
-            "the output exists already",
-            file=out,
-            hint="Choose another name, or allow it to be replaced with --overwrite",
-        )
+    require_absent(out, overwrite=overwrite)
     test = checked_test(config, out)
     seeds = [
         _one_seed(config, seed, out, detailed=seed == config.seeds[0]) for seed in config.seeds
