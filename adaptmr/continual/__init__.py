@@ -1,0 +1,1 @@
+"""One bank, many tasks, nothing forgotten."""
