@@ -140,7 +140,7 @@ def simulate(config: SimulationConfig, out: Path, *, overwrite: bool = False) ->
     for number in range(config.subjects):
         anatomy = _anatomy(config, paths, number)
         for contrast in anatomy.contrasts or config.contrasts:
-            scan, truth = _scan(config, anatomy, number, contrast)
+            scan, truth = scan_anatomy(config, anatomy, number, contrast)
             path = out / scan.name
             write_scan(
                 scan,
@@ -167,7 +167,7 @@ def simulate_scan(
     """
     anatomy = _anatomy(config, volume_paths(config.anatomy), subject)
     own = anatomy.contrasts or config.contrasts
-    return _scan(config, anatomy, subject, contrast or own[0])
+    return scan_anatomy(config, anatomy, subject, contrast or own[0])
 
 
 def _generator(config: SimulationConfig, subject: int, *key: int) -> np.random.Generator:
@@ -185,9 +185,20 @@ def _anatomy(config: SimulationConfig, paths: tuple[Path, ...], subject: int) ->
     )
 
 
-def _scan(
+def scan_anatomy(
     config: SimulationConfig, anatomy: Anatomy, subject: int, contrast: Contrast
 ) -> tuple[Scan, Truth]:
+    """Simulate one scan of any anatomy, with its labels at the very same points.
+
+    Args:
+        config: what to simulate; its own anatomy does not count.
+        anatomy: what is scanned.
+        subject: number of the subject, from which scanner, lines and noise follow.
+        contrast: one that the anatomy can be seen in.
+
+    Raises:
+        BadInputError: there is no table for the field strength.
+    """
     scanner = draw_scanner(
         _generator(config, subject, _Stream.SCANNER),
         coils=config.coils,
