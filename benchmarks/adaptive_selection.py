@@ -1,0 +1,166 @@
+"""Does choosing the mask pay? Two cohorts, lines and points, 4x and 8x, several seeds.
+
+Runs ``adaptmr benchmark`` for every setting and joins what they found in one table. The cohorts are
+those of ``cohorts.py``; in the folder COHORTS there must be::
+
+    python benchmarks/cohorts.py --data DATA --cohort homogeneous --seed 11 --poses 3 --slices 3 \
+        --splits train calibration --out COHORTS/homogeneous
+    python benchmarks/cohorts.py --data DATA --cohort homogeneous --seed 11 --slices 8 \
+        --splits test --out COHORTS/homogeneous-test
+    python benchmarks/cohorts.py --data DATA --cohort mixed --seed 11 --poses 1 --slices 3 \
+        --splits train calibration --out COHORTS/mixed
+    python benchmarks/cohorts.py --data DATA --cohort mixed --seed 11 --slices 2 \
+        --splits test --out COHORTS/mixed-test
+
+    python benchmarks/adaptive_selection.py COHORTS --out RUNS --json adaptive_selection.json
+
+All settings get their first seed before any gets its second, and every step is kept: a run that is
+stopped continues, and several processes may share the work. ``--collect`` only joins what is there.
+"""
+
+import argparse
+import csv
+import json
+import os
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from adaptmr.reconstruction.statistics import Estimate, paired_bootstrap
+from adaptmr.sampling.frame import Positions
+from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
+from adaptmr.workflows.benchmark.results import BenchmarkResult, Row
+from adaptmr.workflows.benchmark.run import RESULTS, SLICES, benchmark
+from adaptmr.workflows.environment import environment
+
+BASE = Path(__file__).with_suffix(".yaml")
+COHORTS = ("mixed", "homogeneous")
+# What the control is compared with; learned masks are for the cohort that has something to learn.
+CONTROL_ROWS = (Baseline.VARIABLE_DENSITY, Baseline.PER_SCAN, Baseline.SEED_CONTROL)
+OWN, MEAN = "own mask, one network", "mean mask, one network"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One table of the benchmark."""
+
+    cohort: str
+    positions: Positions
+    acceleration: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.cohort}-{self.positions.value}-{self.acceleration}x"
+
+
+SETTINGS = tuple(
+    Setting(*parts) for parts in product(COHORTS, (Positions.POINTS, Positions.LINES), (8, 4))
+)
+
+
+def configured(setting: Setting, base: BenchmarkConfig, seeds: int) -> BenchmarkConfig:
+    """The benchmark of a setting with the first seeds; the first setting has all values of J."""
+    mixed = setting.cohort == COHORTS[0]
+    training = base.training.model_copy(
+        update={
+            "data": base.training.data.model_copy(update={"folder": Path(setting.cohort)}),
+            "positions": setting.positions,
+            "acceleration": float(setting.acceleration),
+            "width": base.training.width if mixed else None,  # too few subjects to calibrate on
+        }
+    )
+    changed = {
+        "training": training,
+        "test": Path(f"{setting.cohort}-test") / "test",
+        "masks": base.masks if setting == SETTINGS[0] else (1, base.main),
+        "rows": None if mixed else CONTROL_ROWS,
+        "seeds": base.seeds[:seeds],
+    }
+    return base.model_copy(update=changed)
+
+
+def psnr_of_own_masks(folder: Path) -> Estimate | None:
+    """What a mask for each slice gains over the mean mask, one network for all, in dB."""
+    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    with (folder / SLICES).open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            if line["method"] in (OWN, MEAN):
+                key = (line["method"], line["seed"])
+                found.setdefault(key, []).append((line["subject"], float(line["psnr"])))
+    seeds = sorted({seed for _, seed in found})
+    if not seeds:
+        return None
+    subjects = [subject for subject, _ in found[OWN, seeds[0]]]
+    own, mean = (
+        np.mean([[value for _, value in found[name, seed]] for seed in seeds], axis=0)
+        for name in (OWN, MEAN)
+    )
+    return paired_bootstrap(own - mean, subjects, seed=0)
+
+
+def joined(out: Path) -> list[dict[str, Any]]:
+    """The rows of all settings that are done."""
+    rows: list[dict[str, Any]] = []
+    for setting in SETTINGS:
+        folder = out / setting.name
+        if not folder.is_dir():
+            continue
+        result = BenchmarkResult.model_validate_json((folder / RESULTS).read_text())
+        own = psnr_of_own_masks(folder)
+        rooms = {room.J: room.model_dump(mode="json") for room in result.head_room}
+        for row in result.rows:
+            entry = {"setting": setting.name, **row.model_dump(mode="json")}
+            if row.method == "oracle":
+                entry["head_room"] = rooms.get(row.J)
+            if row.method == OWN and own is not None:
+                entry["psnr_over_mean_mask"] = {"mean": own.mean, "interval": [own.low, own.high]}
+            rows.append(entry)
+        print(f"\n{setting.name}: {result.verdict}")
+        for row in result.rows:
+            print(line(row))
+    return rows
+
+
+def line(row: Row) -> str:
+    """A row of the printed table."""
+    low, high = row.interval
+    return (
+        f"  {row.method:34s} {row.J or '':>2} {row.ssim:.4f} [{low:.4f}, {high:.4f}]"
+        f" {row.psnr:6.2f} dB  {row.nmse:.4f}  worst 5 % {row.worst_5:.3f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cohorts", type=Path, help="folder of the four cohorts")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for each setting")
+    parser.add_argument("--json", type=Path, help="where to write the joined rows")
+    parser.add_argument("--settings", nargs="+", choices=[one.name for one in SETTINGS])
+    parser.add_argument("--collect", action="store_true", help="join what is there, run nothing")
+    arguments = parser.parse_args()
+    out = arguments.out.absolute()
+    report = None if arguments.json is None else arguments.json.absolute()
+    os.chdir(arguments.cohorts)  # results name the cohorts and no folder of this machine
+    base = BenchmarkConfig.model_validate(yaml.safe_load(BASE.read_text()))
+    wanted = [one for one in SETTINGS if one.name in (arguments.settings or [one.name])]
+    if not arguments.collect:
+        for seeds, setting in product(range(1, len(base.seeds) + 1), wanted):
+            print(f"{setting.name}, {seeds} seeds", flush=True)
+            benchmark(configured(setting, base, seeds), out / setting.name, overwrite=True)
+    rows = joined(out)
+    if report is not None:
+        document = {
+            "benchmark": "adaptive_selection",
+            "rows": rows,
+            "environment": environment("cpu"),
+        }
+        report.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
