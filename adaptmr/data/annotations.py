@@ -75,8 +75,10 @@ def annotated(
     size: tuple[int, int, int],
     subject: str,
     participants: Participants,
+    *,
+    whole: bool = False,
 ) -> NDArray[np.int64] | NDArray[np.float32]:
-    """What the slices of one scan are, for a task.
+    """What the slices of one scan are, or what the scan is as a whole.
 
     Args:
         annotation: what is asked.
@@ -84,39 +86,54 @@ def annotated(
         size: (slices, rows, columns) of its reference images.
         subject: the scan's subject.
         participants: the table of the folder.
+        whole: whether one answer is wanted for all slices together; not of a `LabelMap`.
 
     Returns:
-        int64 classes, (slices, rows, columns) for a `LabelMap` and (slices,) otherwise; float32
-        (slices,) for numbers.
+        int64 classes, (slices, rows, columns) for a `LabelMap`, else (slices,), or () of the whole;
+        float32 (slices,) or () for numbers.
 
     Raises:
         BadInputError: the labels are missing, of another size, or not whole numbers; the table does
             not know the subject; its entry is no known class or number.
     """
-    if isinstance(annotation, ParticipantClass):
-        entry = participants.value(annotation.column, subject)
-        if entry not in annotation.classes:
-            raise _unknown(participants, annotation.column, subject, entry, annotation.classes)
-        return np.full(size[0], annotation.classes.index(entry), dtype=np.int64)
-    if isinstance(annotation, ParticipantNumber):
-        entry = participants.value(annotation.column, subject)
-        try:
-            return np.full(size[0], float(entry), dtype=np.float32)
-        except ValueError as error:
-            raise _unknown(participants, annotation.column, subject, entry, ["a number"]) from error
+    if isinstance(annotation, ParticipantClass | ParticipantNumber):
+        entry = _of_participant(annotation, subject, participants)
+        return entry if whole else np.full(size[0], entry)
     labels = read_labels(path, annotation.dataset, size)
     if isinstance(annotation, LabelMap):
         found = np.zeros(labels.shape, dtype=np.int64)
         for number, group in enumerate(annotation.classes, start=1):
             found[np.isin(labels, group)] = number
         return found
-    counts = np.isin(labels, annotation.numbers).sum((1, 2))
+    axes = (0, 1, 2) if whole else (1, 2)
+    counts = np.asarray(np.isin(labels, annotation.numbers).sum(axes))
     if isinstance(annotation, Presence):
-        present: NDArray[np.int64] = (counts >= annotation.pixels).astype(np.int64)
-        return present
-    whole = np.isin(labels, annotation.among).sum((1, 2))
-    share: NDArray[np.float32] = (counts / np.maximum(whole, 1)).astype(np.float32)
-    return share
+        return np.asarray(counts >= annotation.pixels, dtype=np.int64)
+    everything = np.isin(labels, annotation.among).sum(axes)
+    return np.asarray(counts / np.maximum(everything, 1), dtype=np.float32)
+
+
+def _of_participant(
+    annotation: ParticipantClass | ParticipantNumber, subject: str, participants: Participants
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """() class or number of a subject."""
+    entry = participants.value(annotation.column, subject)
+    try:
+        if isinstance(annotation, ParticipantClass):
+            return np.asarray(annotation.classes.index(entry), dtype=np.int64)
+        return np.asarray(float(entry), dtype=np.float32)
+    except ValueError as error:
+        raise BadInputError(
+            "the table of participants has an entry of another kind",
+            file=participants.file,
+            field=annotation.column,
+            got=f"{entry!r} for {subject}",
+            expected=(
+                ", ".join(annotation.classes)
+                if isinstance(annotation, ParticipantClass)
+                else "a number"
+            ),
+        ) from error
 
 
 def read_labels(path: Path, name: str, size: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -144,19 +161,3 @@ def read_labels(path: Path, name: str, size: tuple[int, int, int]) -> NDArray[np
                 hint="Label the images that the file holds, slice by slice and pixel by pixel",
             )
         return np.stack([read_slice(path, data, index, np.int64) for index in range(size[0])])
-
-
-def _unknown(
-    participants: Participants,
-    column: str,
-    subject: str,
-    entry: str,
-    known: tuple[str, ...] | list[str],
-) -> BadInputError:
-    return BadInputError(
-        "the table of participants has an entry of another kind",
-        file=participants.file,
-        field=column,
-        got=f"{entry!r} for {subject}",
-        expected=", ".join(known),
-    )

@@ -16,7 +16,7 @@ _SUBJECT, _SPLIT = "participant_id", "split"
 _UNKNOWN: Final = "n/a"
 
 
-class Split(StrEnum):
+class Part(StrEnum):
     """What a subject is for. Task networks never see the subjects of the continual training."""
 
     TASK_TRAINING = "train_task"
@@ -31,22 +31,22 @@ class Participants:
     """The table.
 
     Attributes:
-        splits: subject -> what it is for.
+        parts: subject -> what it is for.
         values: column -> subject -> text; a subject whose entry is ``n/a`` is left out.
         file: where it was read.
     """
 
-    splits: Mapping[str, Split]
+    parts: Mapping[str, Part]
     values: Mapping[str, Mapping[str, str]]
     file: Path
 
-    def split(self, subject: str) -> Split:
+    def part(self, subject: str) -> Part:
         """What a subject is for.
 
         Raises:
             BadInputError: the table does not name it.
         """
-        if subject not in self.splits:
+        if subject not in self.parts:
             raise BadInputError(
                 "the table of participants lacks a subject that was scanned",
                 file=self.file,
@@ -54,7 +54,7 @@ class Participants:
                 got=subject,
                 hint="Add a line for it, or move its scans out of the folder",
             )
-        return self.splits[subject]
+        return self.parts[subject]
 
     def value(self, column: str, subject: str) -> str:
         """What a column says of a subject.
@@ -103,7 +103,7 @@ def read_participants(folder: Path) -> Participants:
             got=", ".join(names),
             hint="Columns are separated by tabs",
         )
-    splits: dict[str, Split] = {}
+    parts: dict[str, Part] = {}
     values: dict[str, dict[str, str]] = {
         name: {} for name in names if name not in (_SUBJECT, _SPLIT)
     }
@@ -117,24 +117,24 @@ def read_participants(folder: Path) -> Participants:
                 expected=len(names),
             )
         entry = dict(zip(names, row, strict=True))
-        subject, split = entry[_SUBJECT], _split(path, entry[_SPLIT])
-        if splits.setdefault(subject, split) is not split:
+        subject, part = entry[_SUBJECT], _part(path, entry[_SPLIT])
+        if parts.setdefault(subject, part) is not part:
             raise BadInputError(
                 "a subject is in two splits",
                 file=path,
                 field=_SPLIT,
-                got=f"{subject}: {splits[subject]} and {split}",
+                got=f"{subject}: {parts[subject]} and {part}",
                 hint="All scans of a subject belong to one split",
             )
         for name, known in values.items():
             if entry[name] not in ("", _UNKNOWN):
                 known[subject] = entry[name]
-    return Participants(splits, values, path)
+    return Participants(parts, values, path)
 
 
 def write_participants(
     folder: Path,
-    rows: Sequence[tuple[str, Split, Mapping[str, object]]],
+    rows: Sequence[tuple[str, Part, Mapping[str, object]]],
     *,
     overwrite: bool = False,
 ) -> Path:
@@ -150,20 +150,20 @@ def write_participants(
     """
     columns = list(rows[0][2]) if rows else []
     lines = [[_SUBJECT, _SPLIT, *columns]]
-    lines += [[subject, split, *(str(more[c]) for c in columns)] for subject, split, more in rows]
+    lines += [[subject, part, *(str(more[c]) for c in columns)] for subject, part, more in rows]
     with complete_file(folder / PARTICIPANTS, overwrite=overwrite) as partial:
         partial.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
     return folder / PARTICIPANTS
 
 
-def _split(path: Path, text: str) -> Split:
+def _part(path: Path, text: str) -> Part:
     try:
-        return Split(text)
+        return Part(text)
     except ValueError as error:
         raise BadInputError(
             "there is no such split",
             file=path,
             field=_SPLIT,
             got=text,
-            expected=", ".join(Split),
+            expected=", ".join(Part),
         ) from error

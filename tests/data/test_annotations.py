@@ -18,7 +18,7 @@ from adaptmr.data.annotations import (
     annotated,
 )
 from adaptmr.data.fastmri import read_scan, write_scan
-from adaptmr.data.participants import Participants, Split
+from adaptmr.data.participants import Part, Participants
 from adaptmr.data.simulation import SimulationConfig, simulate
 from adaptmr.errors import BadInputError
 
@@ -27,7 +27,7 @@ LABELS = np.zeros(SIZE, dtype=np.uint8)
 LABELS[0, 1, 1:4] = (1, 2, 3)
 LABELS[0, 2, 1:3] = 12
 TABLE = Participants(
-    {"a": Split.TRAINING}, {"sex": {"a": "F"}, "age": {"a": "31"}, "site": {}}, Path("table.tsv")
+    {"a": Part.TRAINING}, {"sex": {"a": "F"}, "age": {"a": "31"}, "site": {}}, Path("table.tsv")
 )
 
 
@@ -64,6 +64,17 @@ def test_share(file: Path) -> None:
 def test_what_the_table_says(file: Path) -> None:
     assert _of(ParticipantClass(column="sex", classes=("M", "F")), file).tolist() == [1, 1]
     assert _of(ParticipantNumber(column="age"), file).tolist() == [31, 31]
+
+
+def test_all_slices_together(file: Path) -> None:
+    def whole(annotation: Annotation) -> np.ndarray:
+        return annotated(annotation, file, SIZE, "a", TABLE, whole=True)
+
+    assert whole(Presence(numbers=(12,), pixels=2)) == 1
+    assert whole(Presence(numbers=(12,), pixels=3)) == 0
+    assert whole(Share(numbers=(12,), among=(1, 2, 3, 12))) == pytest.approx(2 / 5)
+    assert whole(ParticipantNumber(column="age")) == 31
+    assert whole(ParticipantClass(column="sex", classes=("M", "F"))).shape == ()
 
 
 @pytest.mark.parametrize(

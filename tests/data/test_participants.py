@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptmr.data.participants import PARTICIPANTS, Split, read_participants, write_participants
+from adaptmr.data.participants import PARTICIPANTS, Part, read_participants, write_participants
 from adaptmr.errors import BadInputError
 
 
@@ -14,24 +14,24 @@ def _table(folder: Path, text: str) -> Path:
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    rows = [("sub-01", Split.TRAINING, {"age": 31.5}), ("sub-02", Split.TEST, {"age": "n/a"})]
+    rows = [("sub-01", Part.TRAINING, {"age": 31.5}), ("sub-02", Part.TEST, {"age": "n/a"})]
     write_participants(tmp_path, rows)
     found = read_participants(tmp_path)
-    assert found.split("sub-01") is Split.TRAINING
+    assert found.part("sub-01") is Part.TRAINING
     assert found.value("age", "sub-01") == "31.5"
     with pytest.raises(BadInputError, match="does not know this"):
         found.value("age", "sub-02")
     with pytest.raises(BadInputError, match="lacks a column"):
         found.value("sex", "sub-01")
     with pytest.raises(BadInputError, match="lacks a subject"):
-        found.split("sub-03")
+        found.part("sub-03")
     with pytest.raises(BadInputError, match="exists already"):
         write_participants(tmp_path, rows)
 
 
 def test_sessions_of_a_subject_may_have_a_line_each(tmp_path: Path) -> None:
     _table(tmp_path, "participant_id\tsession_id\tsplit\na\t1\ttrain\na\t2\ttrain\n")
-    assert read_participants(tmp_path).splits == {"a": Split.TRAINING}
+    assert read_participants(tmp_path).parts == {"a": Part.TRAINING}
 
 
 @pytest.mark.parametrize(
