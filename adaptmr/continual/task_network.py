@@ -129,7 +129,8 @@ class TaskNetwork:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        self.network.requires_grad_(False)
+        for parameter in self.network.parameters():  # requires_grad_() is not for TorchScript
+            parameter.requires_grad = False
         self.freeze()
 
     def freeze(self) -> None:
