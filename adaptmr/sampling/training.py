@@ -17,7 +17,7 @@ from torch import Tensor
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling.pairs import Pairs
 
-_STATE = "last.ckpt"
+STATE = "last.ckpt"
 _IDENTITY = "identity.json"
 # What may differ between a run and its continuation, because it does not change what is learned.
 _FREE = {"accelerator"}
@@ -52,6 +52,25 @@ class TrainableSampler(Protocol):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """As of ``nn.Module``."""
+        ...
+
+
+class TrainerSettings(Protocol):
+    """What a training on one device tells Lightning."""
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of the gradient."""
+        ...
+
+    @property
+    def accelerator(self) -> str:
+        """auto, cpu or gpu."""
         ...
 
 
@@ -114,7 +133,7 @@ def fit(
     """
     from adaptmr.sampling.training_module import SamplerModule, SamplerPairs, trainer_for
 
-    continued = _prepare(run, _identity(sampler, training, validation, config), resume)
+    continued = prepare_run(run, _identity(sampler, training, validation, config), resume)
     module = SamplerModule(sampler, config)
     if not continued:
         sampler.prepare(training, generator_for(config.seed, 0, 0, 0))
@@ -122,7 +141,7 @@ def fit(
         trainer_for(config, run, validate=validation is not None).fit(
             module,
             datamodule=SamplerPairs(training, validation, config),
-            ckpt_path=run / _STATE if continued else None,
+            ckpt_path=run / STATE if continued else None,
             weights_only=True,
         )
     return TrainingRecord(curve=tuple(module.curve), epoch=module.use_best())
@@ -160,11 +179,24 @@ def _identity(
     }
 
 
-def _prepare(run: Path, identity: dict[str, Any], resume: bool) -> bool:
-    """Make the folder of the run; whether it holds a stopped training, the same, to continue."""
+def prepare_run(run: Path, identity: dict[str, Any], resume: bool) -> bool:
+    """Make the folder of a training while it runs, or check that the stopped one in it is the same.
+
+    Args:
+        run: the folder.
+        identity: all that its weights depend on, as JSON holds it.
+        resume: whether a stopped training may be continued; otherwise it is thrown away.
+
+    Returns:
+        Whether there is one to continue, from ``run / STATE``.
+
+    Raises:
+        BadInputError: the folder cannot be written.
+        UsageError: the stopped training was another one.
+    """
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
-    elif (run / _STATE).exists():
+    elif (run / STATE).exists():
         before = json.loads((run / _IDENTITY).read_text())
         if differing := [part for part in identity if before.get(part) != identity[part]]:
             raise UsageError(

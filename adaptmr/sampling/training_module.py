@@ -14,7 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 from adaptmr.errors import BadInputError
 from adaptmr.sampling.epochs import BestEpoch, EpochLines
 from adaptmr.sampling.pairs import Pairs
-from adaptmr.sampling.training import SamplerTraining, TrainableSampler, generator_for
+from adaptmr.sampling.training import (
+    SamplerTraining,
+    TrainableSampler,
+    TrainerSettings,
+    generator_for,
+)
 
 # Sets the streams of random numbers of one training seed apart; 0 is that of `fit`.
 _ORDER, _SHIFT, _TRAINING, _VALIDATION = range(1, 5)
@@ -138,7 +143,7 @@ class SamplerPairs(LightningDataModule):
         return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
 
-def trainer_for(config: SamplerTraining, run: Path, *, validate: bool) -> Trainer:
+def trainer_for(config: TrainerSettings, run: Path, *, validate: bool) -> Trainer:
     """Lightning's trainer on one device, with a checkpoint after each epoch."""
     every_epoch = ModelCheckpoint(
         run, "last", save_on_train_epoch_end=True, enable_version_counter=False
