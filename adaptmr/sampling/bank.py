@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -43,6 +43,21 @@ class BankConfig(BaseModel):
     """Starts of k-means, of which the best is kept."""
     rule: DrawRule = DrawRule()
     """How a mask is drawn from its centroid."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Of the draw of each mask, in order; masks for which there is none are drawn with the seed of
+    the rule."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.seeds) > self.masks:
+            raise ValueError(f"{len(self.seeds)} seeds for {self.masks} masks")
+        return self
+
+    @property
+    def rules(self) -> tuple[DrawRule, ...]:
+        """(J,) how each mask is drawn."""
+        own = [self.rule.model_copy(update={"seed": seed}) for seed in self.seeds[: self.masks]]
+        return (*own, *[self.rule] * (self.masks - len(own)))
 
 
 class RefineConfig(BaseModel):
@@ -189,7 +204,10 @@ def build(
         BadInputError: too few training slices, or another matrix than the frame's.
     """
     clusters = cluster(uncertainty, config.masks, seed=config.seed, restarts=config.restarts)
-    masks = tuple(informed_mask(centroid, frame, config.rule) for centroid in clusters.centroids)
+    masks = tuple(
+        informed_mask(centroid, frame, rule)
+        for centroid, rule in zip(clusters.centroids, config.rules, strict=True)
+    )
     unknown = int((~uncertainty.known).sum())
     bank = MaskBank(
         masks,
@@ -208,7 +226,7 @@ def build(
 
 
 def reassign(
-    bank: MaskBank, uncertainty: UncertaintyMap, labels: Tensor, rule: DrawRule
+    bank: MaskBank, uncertainty: UncertaintyMap, labels: Tensor, rules: Sequence[DrawRule]
 ) -> MaskBank:
     """The bank with centroids and masks of other clusters, drawn anew.
 
@@ -216,10 +234,11 @@ def reassign(
         bank: the bank.
         uncertainty: the training slices.
         labels: (slices,) the mask that each belongs to now; slices that are not known do not count.
-        rule: how masks are drawn. A cluster without members keeps centroid and mask.
+        rules: (J,) how each mask is drawn. A cluster without members keeps centroid and mask.
     """
     masks, centroids, populations = [], [], []
-    for index, (mask, centroid) in enumerate(zip(bank.masks, bank.centroids, strict=True)):
+    each = zip(bank.masks, bank.centroids, rules, strict=True)
+    for index, (mask, centroid, rule) in enumerate(each):
         members = uncertainty.values[(labels == index) & uncertainty.known]
         populations.append(len(members))
         centroids.append(members.double().mean(0).float() if len(members) else centroid)
@@ -238,7 +257,7 @@ def refine(
     labels: Tensor,
     scorer_of: Callable[[Tensor], Scorer],
     config: RefineConfig,
-    rule: DrawRule,
+    rules: Sequence[DrawRule],
 ) -> MaskBank:
     """Replace each mask by a better one for the slices of its cluster.
 
@@ -252,7 +271,7 @@ def refine(
         labels: (slices,) cluster of each training slice, -1 for none: `Clustering.labels`.
         scorer_of: makes the scorer of a cluster from the indices of its slices.
         config: how much to try.
-        rule: how masks are drawn from the centroids.
+        rules: (J,) how each mask is drawn from its centroid.
 
     Raises:
         BadInputError: a score is not finite.
@@ -263,7 +282,7 @@ def refine(
     before = [float(scorer(mask)) for scorer, mask in zip(scorers, bank.masks, strict=True)]
     found = [
         best_draw(centroid, bank.frame, rule, config.draws, scorer).mask
-        for centroid, scorer in zip(bank.centroids, scorers, strict=True)
+        for centroid, rule, scorer in zip(bank.centroids, rules, scorers, strict=True)
     ]
     for round_number in range(2):
         climbed = [

@@ -119,7 +119,7 @@ def build_bank(
             clusters.labels,
             lambda members: CapturedVariance(found.values[members]),
             refinement,
-            config.rule,
+            config.rules,
         )
         captured, captured_before = _captured(bank, found, clusters.labels), captured
     origin: dict[str, JsonValue] = {

@@ -53,6 +53,16 @@ def test_same_input_same_bank() -> None:
     assert bank().fingerprint != bank((3,)).fingerprint
 
 
+def test_a_seed_of_its_own_changes_one_mask_alone() -> None:
+    first, second = bank().masks
+    changed = bank(seeds=(42, 7)).masks
+    assert changed[0] == first
+    assert changed[1] != second
+    assert bank(seeds=(42, 42)).masks == (first, second)
+    with pytest.raises(ValidationError, match="3 seeds for 2 masks"):
+        BankConfig(masks=2, seeds=(1, 2, 3))
+
+
 def test_one_mask_is_that_of_the_mean() -> None:
     frame = Frame.of(MATRIX, BLOCK, 3)
     single, clusters = banks.build(maps(), frame, BankConfig(masks=1))
@@ -93,7 +103,7 @@ def test_refinement_raises_every_mask_on_its_own_slices(block: tuple[int, ...]) 
         return CapturedVariance(found.values[members])
 
     better = banks.refine(
-        made, clusters.labels, scorer_of, RefineConfig(draws=6, evaluations=300), DrawRule()
+        made, clusters.labels, scorer_of, RefineConfig(draws=6, evaluations=300), [DrawRule()] * 2
     )
     for index in range(2):
         scorer = scorer_of(torch.nonzero(clusters.labels == index).flatten())
@@ -112,7 +122,7 @@ def test_refinement_raises_every_mask_on_its_own_slices(block: tuple[int, ...]) 
         assert scores[int(clusters.labels[members][0])] == max(scores)
     # Without draws and swaps of their own, clusters still share what there is.
     shared = banks.refine(
-        made, clusters.labels, scorer_of, RefineConfig(draws=1, evaluations=1), DrawRule()
+        made, clusters.labels, scorer_of, RefineConfig(draws=1, evaluations=1), [DrawRule()] * 2
     )
     for index, mask in enumerate(shared.masks):
         scorer = scorer_of(torch.nonzero(clusters.labels == index).flatten())
@@ -233,12 +243,12 @@ def test_reassigned_slices_move_centroids_and_masks() -> None:
     made, found = bank(), maps()
     labels = torch.zeros(24, dtype=torch.int64)
     labels[:6] = 1
-    moved = banks.reassign(made, found, labels, DrawRule())
+    moved = banks.reassign(made, found, labels, [DrawRule()] * 2)
     assert moved.populations == (18, 6)
     for index, centroid in enumerate(moved.centroids):
         torch.testing.assert_close(centroid, found.values[labels == index].mean(0))
         assert moved.masks[index] == informed_mask(centroid, made.frame, DrawRule())
-    emptied = banks.reassign(made, found, torch.ones(24, dtype=torch.int64), DrawRule())
+    emptied = banks.reassign(made, found, torch.ones(24, dtype=torch.int64), [DrawRule()] * 2)
     assert emptied.populations == (0, 24)
     assert emptied.best == 1
     assert emptied.masks[0] == made.masks[0]

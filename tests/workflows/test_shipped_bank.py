@@ -1,6 +1,7 @@
 """The bank that comes with the package is the one that its preset makes, whole and small."""
 
 from adaptmr.reconstruction.bank import persistence
+from adaptmr.workflows.bank_training.config import BankTraining
 from adaptmr.workflows.bank_training.preset_names import BankPreset
 from adaptmr.workflows.bank_training.presets import preset
 from adaptmr.workflows.banks import default_bank
@@ -8,11 +9,9 @@ from adaptmr.workflows.banks import default_bank
 
 def test_it_is_what_the_preset_makes() -> None:
     bank = persistence.load(default_bank())
-    config = bank.provenance["config"]
-    expected = preset(BankPreset.DEMO, None).model_dump(mode="json", exclude={"data"})
-    assert isinstance(config, dict)
-    assert {key: config[key] for key in expected} == expected
-    assert len(bank.networks) == len(bank.masks) == expected["masks"]["masks"]
+    expected = preset(BankPreset.DEMO, None)
+    assert BankTraining.model_validate(bank.provenance["config"]) == expected
+    assert len(bank.networks) == len(bank.masks) == expected.masks.masks
     assert len({mask.fingerprint for mask in bank.masks.masks}) == len(bank.masks)
 
 

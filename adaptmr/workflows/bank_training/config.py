@@ -136,16 +136,11 @@ def _known(given: Any) -> Any:
     return given
 
 
-class BankTraining(BaseModel):
-    """One training of a bank; read from YAML by the command line."""
+class BankRecipe(BaseModel):
+    """How a bank is trained, whatever on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Annotated[DataConfig, BeforeValidator(_as_scans)]
-    """What to train and to calibrate on; a folder of scans when it is a name alone."""
-    calibration_fraction: Fraction = 0.2
-    """Share of the *subjects* that intervals are calibrated on, and nothing is trained on; for data
-    that do not say whom. Without such subjects the bank gives no intervals."""
     selection_fraction: Fraction = 0.2
     """Share of the other subjects that no sampler and no network is trained on: the best epochs,
     the fixed best mask and a fitted selector are found on them, since losses of slices that a
@@ -188,15 +183,6 @@ class BankTraining(BaseModel):
     """Of the splits, and of the first weights, orders and random masks of all networks. The
     samples, the clusters and the draw have seeds of their own."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_a_bank(cls, values: Any) -> Any:
-        if isinstance(values, dict) and {"validation_fraction", "training"} & values.keys():
-            raise ValueError(
-                "this is the file of one network or sampler: add --only network or --only sampler"
-            )
-        return values
-
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if isinstance(self.refinement, SurrogateRefinement) and self.surrogate is None:
@@ -216,3 +202,22 @@ class BankTraining(BaseModel):
             sampler=self.sampler,
             training=self.sampler_training,
         )
+
+
+class BankTraining(BankRecipe):
+    """One training of a bank; read from YAML by the command line."""
+
+    data: Annotated[DataConfig, BeforeValidator(_as_scans)]
+    """What to train and to calibrate on; a folder of scans when it is a name alone."""
+    calibration_fraction: Fraction = 0.2
+    """Share of the *subjects* that intervals are calibrated on, and nothing is trained on; for data
+    that do not say whom. Without such subjects the bank gives no intervals."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_bank(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"validation_fraction", "training"} & values.keys():
+            raise ValueError(
+                "this is the file of one network or sampler: add --only network or --only sampler"
+            )
+        return values

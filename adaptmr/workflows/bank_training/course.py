@@ -150,23 +150,24 @@ class Course:
         def compute(result: Path, _: Path) -> None:
             found = load_uncertainties(uncertainties)
             labels = load_losses(losses).argmin(1)
-            bank = banks.reassign(load_masks(before.masks), found, labels, config.masks.rule)
+            bank = banks.reassign(load_masks(before.masks), found, labels, config.masks.rules)
             self._save_masks(result, bank, labels, found, surrogate)
 
-        reads = [plain(config.masks.rule), plain(config.refinement), config.seed]
+        reads = [plain(config.masks), plain(config.refinement), config.seed]
         needs = (before.masks, losses, uncertainties, *self._scored_by(surrogate))
         return self.steps.done("masks-reassigned", 2, reads, needs, compute)
 
     def network(self, index: int, masks: Step, surrogate: Step | None) -> Step:
-        """Train the network of one mask."""
-        config = self.config
+        """Train the network of one mask; other masks of the bank may change without it."""
+        config, mask = self.config, load_masks(masks).masks[index]
         warm = surrogate if config.pairs.warm_start else None
+        emphasis = self._emphasis(masks, index)
 
         def compute(result: Path, work: Path) -> None:
             material = Material(
                 self.data.cohort,
-                (FixedMask(load_masks(masks).masks[index]),),
-                self._emphasis(masks, index),
+                (FixedMask(mask),),
+                emphasis,
                 None if warm is None else warm.folder / "network",
                 config.pairs.frozen,
             )
@@ -174,8 +175,14 @@ class Course:
                 config.architecture, self.seeded(config.pairs), material, result / "network", work
             )
 
-        reads = [plain(config.architecture), plain(config.pairs), config.seed, index]
-        needs = (self.data.step, masks, *([] if warm is None else [warm]))
+        reads = [
+            plain(config.architecture),
+            plain(config.pairs),
+            config.seed,
+            mask.fingerprint,
+            None if emphasis is None else emphasis.fingerprint,
+        ]
+        needs = (self.data.step, *([] if warm is None else [warm]))
         return self.steps.done(f"network-{index}", 1, reads, needs, compute)
 
     def losses(self, name: str, scans: Sequence[Scan], pairs: Pairs) -> Step:
@@ -333,7 +340,7 @@ class Course:
         refinement = self.config.refinement
         if refinement is not None:
             scorers = self._scorers(bank, found, surrogate)
-            bank = banks.refine(bank, labels, scorers, refinement, self.config.masks.rule)
+            bank = banks.refine(bank, labels, scorers, refinement, self.config.masks.rules)
         banks.save(bank, result / "masks")
         save_file({"labels": labels.contiguous()}, result / "labels.safetensors")
 

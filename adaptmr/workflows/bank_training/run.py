@@ -62,11 +62,11 @@ def train_bank(
         UsageError: the parts of the configuration do not fit together.
     """
     course = begin(config, out, run)
-    request = {"config": _described(config), "data": course.data.description}
+    request = described(course)
     if out.exists() and not overwrite:
         _require_same(out, request)
     else:
-        _finish(course, out, request, overwrite)
+        finish(course, out, overwrite=overwrite)
     return TrainedBank(
         bank=out, fingerprint=bank_files.fingerprint(out), steps=tuple(course.steps.took)
     )
@@ -120,21 +120,38 @@ def train_pairs(
 ) -> Pairs:
     """The pairs of the last round; with ``only``, of that round just this one."""
     surrogate = course.surrogate(sampler, uncertainties)
-    masks = course.masks(sampler, uncertainties, surrogate)
+    masks = last_masks(course, sampler, uncertainties, surrogate)
     every = range(course.config.masks.masks)
+    wanted = every if only is None else range(only, only + 1)
+    return _trained(course, masks, wanted, surrogate)
 
-    def trained(masks: Step, wanted: range) -> Pairs:
-        networks = tuple(course.network(index, masks, surrogate) for index in wanted)
-        return Pairs(masks, networks)
 
+def last_masks(course: Course, sampler: Step, uncertainties: Step, surrogate: Step | None) -> Step:
+    """The masks of the last round; the networks of the rounds before it are trained for them."""
+    masks = course.masks(sampler, uncertainties, surrogate)
     for _ in range(course.config.em_rounds):
-        before = trained(masks, every)
+        before = _trained(course, masks, range(course.config.masks.masks), surrogate)
         losses = course.losses("training-losses", course.data.training, before)
         masks = course.reassigned_masks(before, losses, uncertainties, surrogate)
-    return trained(masks, every if only is None else range(only, only + 1))
+    return masks
 
 
-def _finish(course: Course, out: Path, request: dict[str, Any], overwrite: bool) -> None:
+def _trained(course: Course, masks: Step, wanted: range, surrogate: Step | None) -> Pairs:
+    return Pairs(masks, tuple(course.network(index, masks, surrogate) for index in wanted))
+
+
+def finish(course: Course, out: Path, *, overwrite: bool = False) -> None:
+    """Put the bank of a training together, from its steps.
+
+    Args:
+        course: the training.
+        out: as of `train_bank`.
+        overwrite: whether an existing ``out`` may be replaced.
+
+    Raises:
+        BadInputError: as `train_bank`.
+        UsageError: as `train_bank`.
+    """
     config = course.config
     sampler = course.sampler()
     pairs = train_pairs(course, sampler, course.uncertainties(sampler))
@@ -156,9 +173,14 @@ def _finish(course: Course, out: Path, request: dict[str, Any], overwrite: bool)
         calibration=None
         if calibration is None
         else intervals.load(calibration.folder / "calibration.json"),
-        provenance={**request, "losses": means, "versions": dict(versions())},
+        provenance={**described(course), "losses": means, "versions": dict(versions())},
         overwrite=overwrite,
     )
+
+
+def described(course: Course) -> dict[str, Any]:
+    """What the provenance of a bank says of its training: how, and on what."""
+    return {"config": _described(course.config), "data": course.data.description}
 
 
 def _described(config: BankTraining) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from adaptmr import __version__
 from adaptmr.data.files import complete_folder
 from adaptmr.workflows.progress import stage
 
-_TOOK: Final = "took.json"
+MANIFEST: Final = "step.json"
+"""What a step was made from, by what version, and how long it took; in its folder."""
 _LENGTH: Final = 16
 """Characters of a key that name a folder."""
 
@@ -38,6 +40,18 @@ class Step:
     name: str
     key: str
     folder: Path
+
+
+class NotDoneError(Exception):
+    """A step was only looked for, and is not there.
+
+    Args:
+        name: what it is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
 
 
 @dataclass(frozen=True)
@@ -63,10 +77,12 @@ class Steps:
 
     Attributes:
         folder: where their results are kept.
+        look_only: whether steps are only looked for, and nothing is computed or written.
         took: of every step asked for, in order; grows.
     """
 
     folder: Path
+    look_only: bool = False
     took: list[Took] = field(default_factory=list)
 
     def done(
@@ -90,11 +106,16 @@ class Steps:
 
         Raises:
             AdaptMRError: whatever ``compute`` raises.
+            NotDoneError: steps are only looked for, and this one is not there.
         """
         inputs = [name, version, reads, [step.key for step in needs]]
         key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         folder = self.folder / name / key[:_LENGTH]
         work = folder.with_suffix(".work")
+        if self.look_only:
+            if not folder.is_dir():
+                raise NotDoneError(name)
+            return Step(name, key, folder)
         with _alone(folder.with_suffix(".lock"), name):
             reused = folder.is_dir()
             if not reused:
@@ -103,10 +124,18 @@ class Steps:
                 begun = time.monotonic()
                 with stage(name), complete_folder(folder) as result:
                     compute(result, work)
-                    took = {"seconds": round(time.monotonic() - begun, 1)}
-                    (result / _TOOK).write_text(json.dumps(took) + "\n")
+                    made = {
+                        "step": name,
+                        "key": key,
+                        "version": version,
+                        "reads": reads,
+                        "needs": {step.name: step.key for step in needs},
+                        "adaptmr": __version__,
+                        "seconds": round(time.monotonic() - begun, 1),
+                    }
+                    (result / MANIFEST).write_text(json.dumps(made, indent=1) + "\n")
             shutil.rmtree(work, ignore_errors=True)
-        seconds = json.loads((folder / _TOOK).read_text())["seconds"]
+        seconds = json.loads((folder / MANIFEST).read_text())["seconds"]
         self.took.append(Took(name, seconds, reused, folder))
         return Step(name, key, folder)
 

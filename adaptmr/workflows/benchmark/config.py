@@ -45,16 +45,11 @@ class Metric(StrEnum):
     PSNR = "psnr"
 
 
-class BenchmarkConfig(BaseModel):
-    """One benchmark; read from YAML by the command line."""
+class BenchmarkChoices(BaseModel):
+    """What is compared, whatever it is trained and tested on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    training: BankTraining
-    """How sampler, surrogate, masks and networks are made, as for ``adaptmr train``. Its selector
-    and its number of masks are those of the verdict; its seed is replaced by each of ``seeds``."""
-    test: Path
-    """Folder of fully sampled scans of subjects that are neither trained nor calibrated on."""
     masks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3)
     """Values of J; 1 and that of the training are added."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
@@ -68,6 +63,16 @@ class BenchmarkConfig(BaseModel):
     """Size of the policy's network."""
     mask_learning_rate: PositiveFloat = 1e-2
     """First learning rate of learned masks."""
+
+
+class BenchmarkConfig(BenchmarkChoices):
+    """One benchmark; read from YAML by the command line."""
+
+    training: BankTraining
+    """How sampler, surrogate, masks and networks are made, as for ``adaptmr train``. Its selector
+    and its number of masks are those of the verdict; its seed is replaced by each of ``seeds``."""
+    test: Path
+    """Folder of fully sampled scans of subjects that are neither trained nor calibrated on."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -49,7 +49,7 @@ def mask_of(values: Tensor, frame: Frame, rule: DrawRule, refine: RefineConfig |
     alone = MaskBank((mask,), values.float()[None], (1,))
     labels = torch.zeros(1, dtype=torch.int64)
     scorer = CapturedVariance(values[None])
-    return banks.refine(alone, labels, lambda _: scorer, refine, rule).masks[0]
+    return banks.refine(alone, labels, lambda _: scorer, refine, [rule]).masks[0]
 
 
 def of_others(masks: Sequence[Mask], subjects: Sequence[str], seed: int) -> list[Mask]:
