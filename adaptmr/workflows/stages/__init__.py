@@ -1,0 +1,1 @@
+"""The stages of a workflow as plain functions: from raw files to a bank that serves."""
