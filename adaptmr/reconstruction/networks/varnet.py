@@ -92,6 +92,22 @@ class VarNet(nn.Module):
         """
         return self._refined(measured, mask, self.sensitivities(measured, mask))
 
+    def coil_images(self, kspace: Tensor, mask: Mask) -> Tensor:
+        """The complex image of each coil; `forward` gives their root sum of squares.
+
+        Args:
+            kspace: (batch, coil, readout, phase) complex.
+            mask: as of `forward`.
+
+        Returns:
+            (batch, coil, readout, phase) complex.
+
+        Raises:
+            BadInputError: as `forward`.
+        """
+        measured = mask.apply(kspace)
+        return self._coil_images(measured, mask, self.sensitivities(measured, mask))
+
     def reconstruct(self, kspace: Tensor, mask: Mask, maps: Tensor) -> Tensor:
         """Reconstruct with given coil maps.
 
@@ -116,6 +132,12 @@ class VarNet(nn.Module):
         return self._refined(mask.apply(kspace), mask, maps)
 
     def _refined(self, measured: Tensor, mask: Mask, maps: Tensor) -> Tensor:
+        magnitude: Tensor = torch.linalg.vector_norm(
+            self._coil_images(measured, mask, maps), dim=-3
+        )
+        return magnitude
+
+    def _coil_images(self, measured: Tensor, mask: Mask, maps: Tensor) -> Tensor:
         encoding = Encoding(maps, mask)
         # The adjoint without its mask, which changes nothing but would stop gradients.
         start = image = (maps.conj() * inverse_fourier(measured)).sum(-3)
@@ -127,6 +149,6 @@ class VarNet(nn.Module):
             update = self.regularisers[cascade](image)
             rho = (1 - self.step_sizes[cascade - 1]) * rho + update
             sigma = sigma + update
-        coils = inverse_fourier(measured - encoding.forward(rho - sigma)) - maps * sigma[:, None]
-        magnitude: Tensor = torch.linalg.vector_norm(coils, dim=-3)
-        return magnitude
+        outside = maps * sigma[:, None]
+        images: Tensor = inverse_fourier(measured - encoding.forward(rho - sigma)) - outside
+        return images

@@ -1,0 +1,191 @@
+"""The adaptation of one network, from scans to an adapter on disk."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from adaptmr.continual.adapt import adapter as adapters
+from adaptmr.continual.adapt.adapter import Adapter, attach, detach, fingerprint, layers_of, merge
+from adaptmr.continual.adapt.family import FAMILY, Ranks, Strategy
+from adaptmr.continual.adapt.held_out import SeenPart, held_out_loss
+from adaptmr.continual.adapt.ranks import by_contribution, contributions
+from adaptmr.errors import UsageError
+from adaptmr.reconstruction.losses import dissimilarity
+from adaptmr.reconstruction.networks.varnet import VarNet
+from adaptmr.reconstruction.training.cohort import Cohort
+from adaptmr.reconstruction.training.config import SeededSchedule
+from adaptmr.reconstruction.training.data import (
+    Material,
+    Plan,
+    training_plans,
+    training_slices,
+    validation_plans,
+)
+from adaptmr.reconstruction.training.run import run_training
+from adaptmr.sampling.mask import Mask
+from adaptmr.sampling.sources import FixedMask
+
+if TYPE_CHECKING:
+    from adaptmr.continual.adapt.module import AdaptationTraining
+
+
+class AdaptationConfig(SeededSchedule):
+    """How a network is adapted."""
+
+    strategy: Strategy = Strategy.LOW_RANK
+    rank: PositiveInt = 4
+    """Of the changes, of strategies that have ranks; layers without so many have fewer."""
+    probe_epochs: PositiveInt = 5
+    """Of full fine-tuning, from which the contributions of layers are found."""
+    hidden: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """Of undersampled scans: share of what was acquired outside the low-frequency block that
+    the network does not see in a batch, and is judged on."""
+
+
+class _Identified(AdaptationConfig):
+    """With all that a stopped adaptation is told by."""
+
+    base: str
+    """Fingerprint of the network."""
+
+
+def adapt_network(
+    network: nn.Module,
+    cohort: Cohort,
+    mask: Mask,
+    config: AdaptationConfig,
+    out: Path,
+    run: Path,
+    *,
+    acquired: bool = False,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Path:
+    """Adapt a network to scans.
+
+    The epoch that does best on the validation scans is kept; when none of them beats the network
+    as it came, the adapter changes nothing. Without validation the last epoch is kept. Resumes, and
+    repeats, as `adaptmr.reconstruction.training.run.train`.
+
+    Args:
+        network: stays as it is.
+        cohort: scans to learn from and to choose the epoch on.
+        mask: with which the network is to reconstruct.
+        config: how.
+        out: folder for the adapter, see `adaptmr.continual.adapt.adapter.load`.
+        run: folder of the training while it runs.
+        acquired: whether the scans were acquired with the mask and have no targets: the network
+            then learns from lines that are hidden from it (`held_out`).
+        overwrite: whether an existing ``out`` may be replaced.
+        resume: whether to continue an adaptation that was stopped.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BadInputError: the scans do not fit the mask, ``out`` exists, or the loss became NaN.
+        UsageError: the network gives no complex images, which undersampled scans need; or the
+            stopped run had another configuration or other data.
+    """
+    if acquired and not isinstance(network, VarNet):
+        raise UsageError(
+            "this network cannot learn from undersampled scans: it gives magnitudes alone",
+            field="architecture",
+            got=type(network).__name__,
+            expected="a VarNet, whose k-space can be held against what was measured",
+            hint="Adapt on fully sampled scans",
+        )
+    source = SeenPart(mask, config.hidden) if acquired else FixedMask(mask)
+    material = Material(cohort, (source,))
+    base = fingerprint(network)
+    family = FAMILY[config.strategy]
+    layers = layers_of(network, config.rank)
+    if family.ranks is Ranks.CONTRIBUTION:
+        target = _probed(network, cohort, mask, config, run, acquired=acquired, resume=resume)
+        plans = training_plans(
+            training_slices(cohort.training, config.max_slices, config.seed),
+            material.masks,
+            config.batch_size,
+            config.seed,
+            0,
+        )
+        losses = [_loss_of(plan, mask if acquired else None) for plan in plans]
+        layers = by_contribution(layers, contributions(network, target, losses))
+    made = Adapter(config.strategy, layers, base, seed=config.seed)
+    before: list[float | None] = []
+
+    def begin() -> "AdaptationTraining":
+        from adaptmr.continual.adapt.module import AdaptationTraining
+
+        own = copy.deepcopy(network).train()
+        attach(own, made)
+        training = AdaptationTraining(own, made, config, mask if acquired else None)
+        plans = validation_plans(cohort.validation, material.masks, config.batch_size)
+        before.append(training.keep_as_best(plans))
+        return training
+
+    def export(own: nn.Module, out: Path, provenance: dict[str, Any], *, overwrite: bool) -> None:
+        detach(own)
+        history = {**provenance, "before": before[0], "trained_numbers": made.trained_numbers}
+        adapters.save(made, out, history, overwrite=overwrite)
+
+    identified = _Identified.model_validate({**config.model_dump(), "base": base})
+    return run_training(
+        identified, material, out, run, begin, export, overwrite=overwrite, resume=resume
+    )
+
+
+def adapted(network: nn.Module, adapter: Adapter) -> nn.Module:
+    """A copy of a network with an adapter merged into it, in evaluation mode.
+
+    Raises:
+        BadInputError: the adapter is of another network.
+    """
+    own = copy.deepcopy(network)
+    attach(own, adapter)
+    merge(own)
+    return own.eval()
+
+
+def _probed(
+    network: nn.Module,
+    cohort: Cohort,
+    mask: Mask,
+    config: AdaptationConfig,
+    run: Path,
+    *,
+    acquired: bool,
+    resume: bool,
+) -> nn.Module:
+    """The network after a short full fine-tuning, whose last epoch counts; done once."""
+    probe = run.with_name(run.name + ".probe")
+    if not resume:
+        shutil.rmtree(probe, ignore_errors=True)
+    full = config.model_copy(
+        update={
+            "strategy": Strategy.FULL,
+            "epochs": config.probe_epochs,
+            "learning_rate": FAMILY[Strategy.FULL].learning_rate,
+        }
+    )
+    blind = Cohort(cohort.training, (), cohort.fingerprint)
+    out = adapt_network(
+        network, blind, mask, full, probe / "adapter", probe, acquired=acquired, overwrite=True
+    )
+    return adapted(network, adapters.load(out))
+
+
+def _loss_of(plan: Plan, acquired: Mask | None) -> Callable[[nn.Module], Tensor]:
+    def loss(network: nn.Module) -> Tensor:
+        batch = plan.read()
+        if acquired is None:
+            return dissimilarity(network, batch).mean()
+        assert isinstance(network, VarNet)  # noqa: S101 - asked before
+        return held_out_loss(network, batch.kspace, batch.mask, acquired).mean()
+
+    return loss
