@@ -13,7 +13,7 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from adaptmr import __version__
-from adaptmr.cli import benchmark, reconstruction, sampling, scans, training
+from adaptmr.cli import benchmark, reconstruction, registry, sampling, scans, training
 from adaptmr.cli.shared import complain
 from adaptmr.errors import AdaptMRError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 for room in (scans, reconstruction, training, sampling, benchmark):
     app.add_typer(room.commands)
+app.add_typer(registry.commands, name="registry")
 
 
 @app.callback(invoke_without_command=True)
