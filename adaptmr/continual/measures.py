@@ -123,6 +123,7 @@ class _Judged:
 
     example: Example
     value: float
+    loss: float
     outputs: tuple[float, ...] = ()
     label: float | None = None
 
@@ -132,14 +133,16 @@ def _judge(task: Task, example: Example, image: Tensor) -> _Judged:
     if task.kind is Judgement.RECONSTRUCTION:
         image, target = common_crop(image.cpu(), target)
         measured = PROTOCOLS[ProtocolName.FASTMRI_VOLUME](image, target)
+        loss = float(image_loss(image, target, torch.full((len(target),), example.data_range)))
         decibels = EXACT_DECIBELS if measured.psnr is None else measured.psnr
-        return _Judged(example, measured.ssim if task.metric is Metric.SSIM else decibels)
+        value = measured.ssim if task.metric is Metric.SSIM else decibels
+        return _Judged(example, value, loss)
     if example.label is None:
         raise ValueError(f"{example.scan.name} has no label")
     logits = logits_of(task, image, (target.shape[-2], target.shape[-1])).cpu()
-    label = placed(task, example.label)
+    loss, label = float(label_loss(task, logits, example.label)), placed(task, example.label)
     if task.kind is Judgement.SEGMENTATION:
-        return _Judged(example, _overlap(task.metric, logits, label))
+        return _Judged(example, _overlap(task.metric, logits, label), loss)
     if task.metric is Metric.ACCURACY:
         value = float((logits.argmax(1) == label).double().mean())
     elif task.metric is Metric.LIKELIHOOD:
@@ -147,7 +150,7 @@ def _judge(task: Task, example: Example, image: Tensor) -> _Judged:
     else:
         value = -float((logits.flatten() - label.flatten()).abs().double().mean())
     outputs = tuple(logits.double().mean(0).tolist())
-    return _Judged(example, value, outputs, float(example.label.double().mean()))
+    return _Judged(example, value, loss, outputs, float(example.label.double().mean()))
 
 
 def _overlap(metric: Metric, logits: Tensor, label: Tensor) -> float:
@@ -172,6 +175,7 @@ def _scores(task: Task, judged: Sequence[_Judged]) -> Scores:
     return Scores(
         metric=task.metric,
         value=sum(subjects.values()) / len(subjects) if subjects else float("nan"),
+        loss=sum(each.loss for each in judged) / len(judged) if judged else float("nan"),
         subjects=subjects,
         outputs={each.example.scan.name: each.outputs for each in judged if each.outputs},
         labels={each.example.scan.name: each.label for each in judged if each.label is not None},

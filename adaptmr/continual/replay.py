@@ -80,7 +80,7 @@ class Item:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TaskBatch:
     """Slices of one shape, of a task at hand or of the buffer.
 
     Attributes:
@@ -97,11 +97,11 @@ class Batch:
     label: Tensor | None
     recorded: Recorded | None
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TaskBatch":
         """The batch with its tensors on ``device``."""
         old, label = self.recorded, self.label
         logits = None if old is None or old.logits is None else old.logits.to(device)
-        return Batch(
+        return TaskBatch(
             self.kspace.to(device),
             self.target.to(device),
             self.data_range.to(device),
@@ -254,7 +254,7 @@ class ReplayBuffer:
 
     def batch(
         self, task: Task, size: int, mask: Mask, generator: np.random.Generator
-    ) -> Batch | None:
+    ) -> TaskBatch | None:
         """Slices of a task, drawn at random; of a task that judges volumes one whole scan.
 
         Args:
@@ -285,7 +285,7 @@ class ReplayBuffer:
 
     def _stack(
         self, parts: Sequence[tuple[Item, list[int]]], mask: Mask, volume: Item | None
-    ) -> Batch:
+    ) -> TaskBatch:
         """Slices of several scans, or all of one that is judged as a volume."""
         if volume is None:
             logits = _cat([_picked(item.recorded.logits, index) for item, index in parts])
@@ -296,7 +296,7 @@ class ReplayBuffer:
         ranges = [item.data_range for item, index in parts for _ in index]
         said = torch.cat([item.recorded.reconstruction[index] for item, index in parts])
         target = torch.cat([item.target[index] for item, index in parts])
-        return Batch(kspace, target, torch.tensor(ranges), label, Recorded(said, logits))
+        return TaskBatch(kspace, target, torch.tensor(ranges), label, Recorded(said, logits))
 
     def _kspace(self, item: Item, slices: list[int], mask: Mask) -> Tensor:
         measured = item.measured[slices]

@@ -19,6 +19,8 @@ class Scores(BaseModel):
     metric: Metric
     value: float
     """Mean over the subjects."""
+    loss: float
+    """Mean loss of the task over the scans."""
     subjects: dict[str, float]
     """Of each subject: the mean over its scans."""
     outputs: dict[str, tuple[float, ...]]

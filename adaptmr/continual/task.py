@@ -191,18 +191,24 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of all that a training for this task depends on, its data by their identity."""
+        """sha256 of what is asked and of the data it is judged on; not of the training data."""
+        network = self.network
         parts = (
             self.name,
             self.kind.value,
-            None if self.network is None else self.network.fingerprint,
-            None if self.network is None else self.network.adapter.model_dump_json(),
+            None if network is None else (network.fingerprint, network.adapter.model_dump_json()),
             self.loss.value,
             self.metric.value,
             self.margin,
-            {split.value: [each.identity for each in self.of(split)] for split in Split},
+            [each.identity for split in (Split.VALIDATION, Split.TEST) for each in self.of(split)],
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    @cached_property
+    def training_fingerprint(self) -> str | None:
+        """sha256 of the identity of the training data; None where they are gone."""
+        training = [each.identity for each in self.of(Split.TRAINING)]
+        return hashlib.sha256(repr(training).encode()).hexdigest() if training else None
 
     def check(self) -> None:
         """Show the network one fully sampled scan, see `TaskNetwork.check`.

@@ -1,0 +1,1 @@
+"""What is done against forgetting: one signature, `adaptmr.continual.strategies.base.Strategy`."""
