@@ -189,8 +189,13 @@ class Task:
         """Whether all slices of a scan are judged together."""
         return self.network is not None and self.network.adapter.layout is Layout.VOLUMES
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        """sha256 of all that a training for this task depends on, its data by their identity."""
+        return hashlib.sha256(f"{self.definition} {self.training_fingerprint}".encode()).hexdigest()
+
+    @cached_property
+    def definition(self) -> str:
         """sha256 of what is asked and of the data it is judged on; not of the training data."""
         network = self.network
         parts = (
