@@ -61,7 +61,7 @@ def train_bank(
         BadInputError: the data cannot be trained on, ``out`` exists, or a loss became NaN.
         UsageError: the parts of the configuration do not fit together.
     """
-    course = begin(config, out, run)
+    course = begin(config, Steps(run or run_folder(out)))
     request = described(course)
     if out.exists() and not overwrite:
         _require_same(out, request)
@@ -97,7 +97,7 @@ def train_pair(
             got=index,
             expected=f"0 to {config.masks.masks - 1}",
         )
-    course = begin(config, out, run)
+    course = begin(config, Steps(run or run_folder(out)))
     sampler = course.sampler()
     trained = train_pairs(course, sampler, course.uncertainties(sampler), only=index)
     return TrainedPair(
@@ -107,9 +107,8 @@ def train_pair(
     )
 
 
-def begin(config: BankTraining, out: Path, run: Path | None) -> Course:
-    """Open the data of a training, and the folder of its steps, as `train_bank` does."""
-    steps = Steps(run or run_folder(out))
+def begin(config: BankTraining, steps: Steps) -> Course:
+    """Open the data of a training, as `train_bank` does."""
     usable = config.pairs.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if usable else "cpu")
     return Course(config, open_data(config, steps), steps, device)

@@ -10,6 +10,8 @@ from typing import Any, Final
 import yaml
 
 from adaptmr.data.files import complete_folder, require_absent
+from adaptmr.reconstruction.training.run import run_folder
+from adaptmr.workflows.bank_training.steps import Steps
 from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
 from adaptmr.workflows.benchmark.coverage import coverage
 from adaptmr.workflows.benchmark.examined import METRICS, PROTOCOL
@@ -47,7 +49,7 @@ CONFIG: Final = "config.yaml"
 
 
 @dataclass(frozen=True, eq=False)
-class _Seed:
+class Seed:
     """What one seed gave."""
 
     methods: tuple[Method, ...]
@@ -58,18 +60,21 @@ class _Seed:
     device: str = "cpu"
 
 
-def benchmark(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) -> BenchmarkResult:
+def benchmark(
+    config: BenchmarkConfig, out: Path, *, run: Path | None = None, overwrite: bool = False
+) -> BenchmarkResult:
     """Measure whether adaptive selection pays.
 
-    All that is trained and measured is kept in ``<out>.run`` beside ``out``, by what it depends on,
-    as of `adaptmr.workflows.bank_training.run.train_bank`: a benchmark that was stopped continues,
-    and one that is asked for again with other rows, seeds or values of J computes these alone. The
-    same configuration and data give the same results (bit by bit on one CPU).
+    All that is trained and measured is kept in ``run``, by what it depends on, as of
+    `adaptmr.workflows.bank_training.run.train_bank`: a benchmark that was stopped continues, and
+    one that is asked for again with other rows, seeds or values of J computes these alone. The same
+    configuration and data give the same results (bit by bit on one CPU).
 
     Args:
         config: what to compare on what.
         out: folder for ``results.json``, ``slices.csv``, ``latency.json``, ``report.html`` and
             ``config.yaml``; appears complete at the end.
+        run: folder of the steps; ``<out>.run`` beside ``out`` when not given.
         overwrite: whether an existing ``out`` may be replaced.
 
     Raises:
@@ -78,9 +83,10 @@ def benchmark(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) ->
         UsageError: the parts of the configuration do not fit together.
     """
     require_absent(out, overwrite=overwrite)
-    test = checked_test(config, out)
+    steps = Steps(run or run_folder(out))
+    test = checked_test(config, steps)
     seeds = [
-        _one_seed(config, seed, out, detailed=seed == config.seeds[0]) for seed in config.seeds
+        one_seed(config, seed, steps, detailed=seed == config.seeds[0]) for seed in config.seeds
     ]
     found = Findings(config, test, [seed.methods for seed in seeds])
     result = _result(found, seeds)
@@ -95,10 +101,10 @@ def benchmark(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) ->
     return result
 
 
-def _one_seed(config: BenchmarkConfig, seed: int, out: Path, *, detailed: bool) -> _Seed:
+def one_seed(config: BenchmarkConfig, seed: int, steps: Steps, *, detailed: bool) -> Seed:
     """All rows of a seed; with ``detailed`` also coverage and latency."""
     with stage(f"seed {seed}"):
-        trial = begin_trial(config, seed, out)
+        trial = begin_trial(config, seed, steps)
         single = trained_bank(trial, 1)
         methods, policy = baselines(trial, single)
         banks = {count: trained_bank(trial, count) for count in config.counts[1:]}
@@ -107,13 +113,13 @@ def _one_seed(config: BenchmarkConfig, seed: int, out: Path, *, detailed: bool) 
         if Baseline.SEED_CONTROL in config.baselines:
             methods += seed_controls(trial, single)
         if not detailed:
-            return _Seed(tuple(methods), policy)
+            return Seed(tuple(methods), policy)
         covered, why = coverage(trial, banks[config.main].pairs)
         times = latencies(trial, banks[config.main])
-        return _Seed(tuple(methods), policy, covered, why, times, str(trial.course.device))
+        return Seed(tuple(methods), policy, covered, why, times, str(trial.course.device))
 
 
-def _result(found: Findings, seeds: Sequence[_Seed]) -> BenchmarkResult:
+def _result(found: Findings, seeds: Sequence[Seed]) -> BenchmarkResult:
     config = found.config
     selector = label(config.training.selector)
     table, rooms = rows(found), head_rooms(found)

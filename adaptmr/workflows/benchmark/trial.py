@@ -32,7 +32,7 @@ from adaptmr.sampling.uncertainty import UncertaintyMap
 from adaptmr.workflows.bank_training.config import CapturedRefinement
 from adaptmr.workflows.bank_training.course import Course, load_uncertainties, plain
 from adaptmr.workflows.bank_training.run import begin
-from adaptmr.workflows.bank_training.steps import Step
+from adaptmr.workflows.bank_training.steps import Step, Steps
 from adaptmr.workflows.benchmark.config import BenchmarkConfig
 from adaptmr.workflows.benchmark.examined import Examined, check_test, measure, open_test
 from adaptmr.workflows.benchmark.masks import mask_of
@@ -285,18 +285,18 @@ class Trial:
         return self.course.steps.done(f"network-{name}", 1, reads, (*needs, *self._start), compute)
 
 
-def begin_trial(config: BenchmarkConfig, seed: int, out: Path) -> Trial:
+def begin_trial(config: BenchmarkConfig, seed: int, steps: Steps) -> Trial:
     """Open the data of a seed, and train what all of its rows share.
 
     Args:
         config: the benchmark.
         seed: one of its seeds.
-        out: folder of the benchmark; the steps are kept beside it.
+        steps: where results are kept.
 
     Raises:
         BadInputError: data cannot be used, a test subject was seen, or there are too few subjects.
     """
-    course = begin(config.trained_with(seed, config.main), out, None)
+    course = begin(config.trained_with(seed, config.main), steps)
     test = open_test(config, course.steps)
     _check(course, test)
     selection = Examined(course.data.judged, replace(course.data.step, name="selection"))
@@ -306,14 +306,14 @@ def begin_trial(config: BenchmarkConfig, seed: int, out: Path) -> Trial:
     return Trial(config, seed, course, test, selection, sampler, uncertainties, surrogate)
 
 
-def checked_test(config: BenchmarkConfig, out: Path) -> Examined:
+def checked_test(config: BenchmarkConfig, steps: Steps) -> Examined:
     """The test, after the data of all seeds were looked at and before anything is trained.
 
     Raises:
         BadInputError: as `begin_trial`.
     """
-    courses = [begin(config.trained_with(seed, config.main), out, None) for seed in config.seeds]
-    test = open_test(config, courses[0].steps)
+    courses = [begin(config.trained_with(seed, config.main), steps) for seed in config.seeds]
+    test = open_test(config, steps)
     for course in courses:
         _check(course, test)
     return test

@@ -16,6 +16,7 @@ from pydantic import (
 from adaptmr.data.simulation import SimulationConfig
 from adaptmr.workflows.bank_training.config import BankRecipe, BankTraining
 from adaptmr.workflows.benchmark.config import BenchmarkChoices, BenchmarkConfig
+from adaptmr.workflows.config import load_config
 from adaptmr.workflows.stages.split import SplitConfig
 
 Place = Annotated[Path, AfterValidator(Path.absolute)]
@@ -82,7 +83,7 @@ class Dask(_Config):
     """Address of the scheduler, for example ``tcp://node1:8786``."""
 
 
-class _Workflow(_Config):
+class WorkflowConfig(_Config):
     """What all workflows have."""
 
     ingest: IngestConfig
@@ -100,13 +101,13 @@ class _Workflow(_Config):
         )
 
 
-class TrainBank(_Workflow):
+class TrainBank(WorkflowConfig):
     """Raw scans to a bank."""
 
     workflow: Literal[WorkflowKind.TRAIN_BANK]
 
 
-class Benchmark(_Workflow, BenchmarkChoices):
+class Benchmark(WorkflowConfig, BenchmarkChoices):
     """Raw scans to the answer whether adaptive selection pays."""
 
     workflow: Literal[WorkflowKind.BENCHMARK]
@@ -126,4 +127,20 @@ class Benchmark(_Workflow, BenchmarkChoices):
         )
 
 
-Workflow = TrainBank | Benchmark
+class _Kind(BaseModel):
+    workflow: WorkflowKind
+
+
+_KINDS: dict[WorkflowKind, type[WorkflowConfig]] = {
+    WorkflowKind.TRAIN_BANK: TrainBank,
+    WorkflowKind.BENCHMARK: Benchmark,
+}
+
+
+def load_workflow(path: Path) -> WorkflowConfig:
+    """Read the YAML file of a workflow.
+
+    Raises:
+        BadInputError: as `load_config`.
+    """
+    return load_config(path, _KINDS[load_config(path, _Kind).workflow])

@@ -69,11 +69,11 @@ class Ingested:
     quarantined: int
     new: int
 
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of what the store holds: the version of the data."""
-        listing = sorted([scan.file, scan.sha256] for scan in self.scans)
-        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+def fingerprint(scans: Sequence[Stored]) -> str:
+    """sha256 of what a store holds: the version of the data."""
+    listing = sorted([scan.file, scan.sha256, scan.subject] for scan in scans)
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
 def ingest(
