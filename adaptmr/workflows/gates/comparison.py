@@ -110,7 +110,7 @@ def find(measurements: Sequence[Measurement], task: str, metric: str) -> Measure
 
 
 @dataclass(frozen=True)
-class Tested:
+class Bounded:
     """One hypothesis after Holm's correction.
 
     Attributes:
@@ -126,7 +126,7 @@ class Tested:
 
 def holm(
     bounds: Sequence[Callable[[float], float]], limits: Sequence[float], level: float
-) -> tuple[Tested, ...]:
+) -> tuple[Bounded, ...]:
     """Which of several lower bounds lie above their limits, with one error rate for all.
 
     The step-down procedure of Holm (Scand. J. Statist. 1979) without p-values: with m hypotheses
@@ -138,11 +138,11 @@ def holm(
         limits: what each bound has to exceed.
         level: of the family.
     """
-    found: dict[int, Tested] = {}
+    found: dict[int, Bounded] = {}
     left = list(range(len(bounds)))
     while left:
         each = 1 - (1 - level) / len(left)
-        tested = {i: Tested((low := bounds[i](each)) > limits[i], low, each) for i in left}
+        tested = {i: Bounded((low := bounds[i](each)) > limits[i], low, each) for i in left}
         found |= tested
         shown = [i for i in left if tested[i].shown]
         if not shown:
