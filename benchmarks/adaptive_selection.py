@@ -3,7 +3,7 @@
 Runs ``adaptmr benchmark`` for every setting and joins what they found in one table. The cohorts are
 those of ``cohorts.py``; in the folder COHORTS there must be::
 
-    python benchmarks/cohorts.py --data DATA --cohort homogeneous --seed 11 --poses 3 --slices 3 \
+    python benchmarks/cohorts.py --data DATA --cohort homogeneous --seed 11 --poses 2 --slices 3 \
         --splits train calibration --out COHORTS/homogeneous
     python benchmarks/cohorts.py --data DATA --cohort homogeneous --seed 11 --slices 8 \
         --splits test --out COHORTS/homogeneous-test
