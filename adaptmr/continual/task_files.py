@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, PositiveFloat
 
 from adaptmr.continual import task_network_files
-from adaptmr.continual.examples import judgement, outputs
+from adaptmr.continual.study import judgement, outputs
 from adaptmr.continual.task import Example, Loss, Metric, Split, Task
 from adaptmr.continual.task_network import TaskNetwork
 from adaptmr.data.annotations import Annotation

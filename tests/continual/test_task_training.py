@@ -10,8 +10,8 @@ from made_studies import FLUID, LESION, TISSUE
 from torch import Tensor
 
 from adaptmr.continual import task_network_files
-from adaptmr.continual.examples import TASK_NETWORK, judgement, outputs, read_examples
 from adaptmr.continual.measures import evaluate
+from adaptmr.continual.study import TASK_NETWORK, Study, judgement, outputs
 from adaptmr.continual.task import LOSSES, METRICS, Split, Task
 from adaptmr.continual.task_files import StoredTask, TaskDescription, load_task, save_task
 from adaptmr.continual.task_network import Adapter, Intensity, Layout, TaskNetwork
@@ -40,7 +40,7 @@ def _task(study: Path, annotation: Annotation, layout: Layout = Layout.SLICES) -
     )
     network = TaskNetwork(build(architecture, 0), Adapter(layout=layout), number, None, "untrained")
     kind = judgement(annotation)
-    examples = read_examples(study, annotation, TASK_NETWORK, volumes=volumes)
+    examples = Study.open(study).examples(annotation, TASK_NETWORK, volumes=volumes)
     return Task("task", kind, network, LOSSES[kind][0], METRICS[kind][0], 0.01, examples)
 
 

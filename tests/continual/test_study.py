@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_studies import FLUID, LESION, MATRIX, TISSUE
 
-from adaptmr.continual.examples import LEARNER, TASK_NETWORK, judgement, outputs, read_examples
+from adaptmr.continual.study import LEARNER, TASK_NETWORK, Study, judgement, outputs
 from adaptmr.continual.task import Judgement, Split
 from adaptmr.data.annotations import LabelMap, ParticipantClass, ParticipantNumber
 from adaptmr.data.hdf5 import open_hdf5
@@ -16,8 +16,8 @@ from adaptmr.errors import BadInputError
 
 
 def test_parts_are_other_subjects(study: Path) -> None:
-    learner = read_examples(study, TISSUE, LEARNER)
-    network = read_examples(study, TISSUE, TASK_NETWORK)
+    learner = Study.open(study).examples(TISSUE, LEARNER)
+    network = Study.open(study).examples(TISSUE, TASK_NETWORK)
     subjects = [
         {example.subject for example in some}
         for found in (learner, network)
@@ -28,7 +28,7 @@ def test_parts_are_other_subjects(study: Path) -> None:
 
 
 def test_a_label_map_is_that_of_the_file(study: Path) -> None:
-    example = read_examples(study, TISSUE, LEARNER)[Split.TEST][0]
+    example = Study.open(study).examples(TISSUE, LEARNER)[Split.TEST][0]
     with open_hdf5(study / example.scan.name) as file:
         stored = file["labels"][()]
     assert example.label is not None
@@ -39,8 +39,10 @@ def test_a_label_map_is_that_of_the_file(study: Path) -> None:
 
 def test_labels_of_slices_and_of_scans(study: Path) -> None:
     for annotation, dtype in ((LESION, torch.int64), (FLUID, torch.float32)):
-        slices = read_examples(study, annotation, LEARNER)[Split.TRAINING][0].label
-        whole = read_examples(study, annotation, LEARNER, volumes=True)[Split.TRAINING][0].label
+        slices = Study.open(study).examples(annotation, LEARNER)[Split.TRAINING][0].label
+        whole = (
+            Study.open(study).examples(annotation, LEARNER, volumes=True)[Split.TRAINING][0].label
+        )
         assert slices is not None and whole is not None
         assert slices.dtype == whole.dtype == dtype
         assert (tuple(slices.shape), tuple(whole.shape)) == ((2,), ())
@@ -48,17 +50,17 @@ def test_labels_of_slices_and_of_scans(study: Path) -> None:
 
 
 def test_the_reconstruction_has_no_labels(study: Path) -> None:
-    assert all(e.label is None for e in read_examples(study, None, LEARNER)[Split.TRAINING])
+    assert all(e.label is None for e in Study.open(study).examples(None, LEARNER)[Split.TRAINING])
 
 
 def test_columns_of_the_table(study: Path) -> None:
-    sides = read_examples(study, ParticipantClass(column="side", classes=("L", "R")), LEARNER)
+    sides = Study.open(study).examples(ParticipantClass(column="side", classes=("L", "R")), LEARNER)
     assert [e.label.tolist() for e in sides[Split.TRAINING] if e.label is not None] == [
         [1, 1],
         [0, 0],
         [1, 1],
     ]
-    ages = read_examples(study, ParticipantNumber(column="age"), LEARNER, volumes=True)
+    ages = Study.open(study).examples(ParticipantNumber(column="age"), LEARNER, volumes=True)
     assert [float(e.label) for e in ages[Split.TEST] if e.label is not None] == [49, 50]
 
 
@@ -69,7 +71,7 @@ def test_a_part_that_is_missing(study: Path, tmp_path: Path) -> None:
     for file in study.glob("*.h5"):
         (tmp_path / file.name).symlink_to(file)
     with pytest.raises(BadInputError, match="at least one subject with the split val"):
-        read_examples(tmp_path, None, LEARNER)
+        Study.open(tmp_path).examples(None, LEARNER)
 
 
 def test_what_annotations_ask() -> None:
