@@ -39,7 +39,8 @@ def test_a_label_map_is_that_of_the_file(study: Path) -> None:
 
 def test_labels_of_slices_and_of_scans(study: Path) -> None:
     for annotation, dtype in ((LESION, torch.int64), (FLUID, torch.float32)):
-        slices = Study.open(study).examples(annotation, LEARNER)[Split.TRAINING][0].label
+        of = Study.open(study)
+        slices = of.examples(annotation, LEARNER)[Split.TRAINING][0].label
         whole = (
             Study.open(study).examples(annotation, LEARNER, volumes=True)[Split.TRAINING][0].label
         )

@@ -1,0 +1,203 @@
+"""The studies of the continual benchmark: real anatomy with labels at the very same points.
+
+Four folders of complex multi-coil scans, each with the ``participants.tsv`` of the same subjects:
+
+* ``t1``: real T1-weighted heads with their tissue maps (reconstruction, tissue segmentation);
+* ``flair``: tissue maps of the same brains as FLAIR, each with a simulated tumour (lesion
+  segmentation);
+* ``t2``: as T2, half of the scans with small simulated white-matter lesions (classification);
+* ``pd``: as proton density (regression of the share of fluid).
+
+The signal of the last three follows from the maps by signal equations, with lesions of
+``adaptmr.data.anatomy.lesions`` laid over them: of real tumours there are too few patients. The 18
+training subjects of ``brains`` are shared among task networks and continual training, so are the 5
+for calibration; the 7 test subjects stay the test.
+
+    python benchmarks/continual_data.py --data DATA --out STUDIES
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptmr.data.anatomy.anatomy import Corners
+from adaptmr.data.anatomy.geometry import Array, RandomField
+from adaptmr.data.anatomy.lesions import Lesions, Tumour
+from adaptmr.data.anatomy.signal import Contrast
+from adaptmr.data.anatomy.tissue import Tissue
+from adaptmr.data.anatomy.volumes import Volume
+from adaptmr.data.fastmri import write_scan
+from adaptmr.data.participants import Part, write_participants
+from adaptmr.data.simulation import SimulationConfig, scan_anatomy
+from adaptmr.workflows.progress import track
+
+# Part of each subject, by its place among those that participants.tsv of `brains` has for a split.
+PARTS = {
+    "train": (Part.TASK_TRAINING, Part.TRAINING),
+    "calibration": (Part.VALIDATION, Part.TASK_VALIDATION),
+    "test": (Part.TEST,),
+}
+POSES = {
+    Part.TASK_TRAINING: 4,
+    Part.TASK_VALIDATION: 2,
+    Part.TRAINING: 2,
+    Part.VALIDATION: 2,
+    Part.TEST: 2,
+}
+
+FIELD_OF_VIEW = (200.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Diseased:
+    """A brain with lesions laid over it.
+
+    Attributes:
+        healthy: the brain.
+        lesions: what is wrong with it.
+    """
+
+    healthy: Volume
+    lesions: Lesions
+
+    @property
+    def focus(self) -> Corners:
+        """That of the brain."""
+        return self.healthy.focus
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...] | None:
+        """Those of the brain."""
+        return self.healthy.contrasts
+
+    @property
+    def subject(self) -> str | None:
+        """That of the brain."""
+        return self.healthy.subject
+
+    @property
+    def attributes(self) -> dict[str, str | float | int]:
+        """Those of the brain."""
+        return self.healthy.attributes
+
+    def signals(self, contrast: Contrast, field_strength: float) -> NDArray[np.float32]:
+        """Those of the brain's tissues and of lesions."""
+        return self.healthy.signals(contrast, field_strength)
+
+    def sample(self, points: Array) -> tuple[NDArray[np.uint8], Array]:
+        """Tissue with lesions, and the weight of the brain's signal."""
+        tissue, weight = self.healthy.sample(self.lesions.displaced(points))
+        return self.lesions.laid_over(tissue, points), weight
+
+
+def in_white_matter(brain: Volume, count: int, generator: np.random.Generator) -> Array:
+    """(count, 3) places in the white matter of the middle of the slab, mm."""
+    low, high = np.asarray(brain.focus)
+    points = generator.uniform(low, high, (20000, 3)).astype(np.float32)
+    points[:, 2] = generator.uniform(-2.5, 2.5, len(points)) + (low[2] + high[2]) / 2
+    tissue, _ = brain.sample(np.ascontiguousarray(points.T))
+    found = points[tissue == Tissue.WHITE_MATTER]
+    return found[generator.choice(len(found), count)]
+
+
+def with_tumour(brain: Volume, generator: np.random.Generator) -> Diseased:
+    x, y, z = in_white_matter(brain, 1, generator)[0].tolist()
+    tumour = Tumour(
+        centre=(x, y, z),
+        radius=float(generator.uniform(7, 15)),
+        oedema=float(generator.uniform(4, 12)),
+        necrosis=float(generator.uniform(0.35, 0.75)),
+    )
+    return Diseased(brain, Lesions(np.zeros((0, 4)), tumour, RandomField.draw(generator, 10.0)))
+
+
+def with_spots(brain: Volume, generator: np.random.Generator) -> Diseased:
+    count = int(generator.integers(2, 6))
+    centres = in_white_matter(brain, count, generator)
+    spots = np.column_stack([centres, generator.uniform(3.5, 6.0, count)])
+    return Diseased(brain, Lesions(spots, None, RandomField.draw(generator, 10.0)))
+
+
+def brains(data: Path) -> Iterator[tuple[str, Part, str]]:
+    """Subject, part, and the first part of the file's name, of each session."""
+    lines = (data / "participants.tsv").read_text(encoding="utf-8").splitlines()
+    names = lines[0].split("\t")
+    seen: dict[str, list[str]] = {split: [] for split in PARTS}
+    for line in lines[1:]:
+        entry = dict(zip(names, line.split("\t"), strict=True))
+        subject, split = entry["participant_id"], entry["split"]
+        if subject not in seen[split]:
+            seen[split].append(subject)
+        parts = PARTS[split]
+        part = parts[seen[split].index(subject) % len(parts)]
+        yield subject, part, f"{subject}_{entry['session_id']}"
+
+
+def make_study(
+    data: Path, out: Path, contrast: Contrast, *, size: int, slices: int, coils: int, seed: int
+) -> None:
+    """Write the scans of one contrast, and the table of participants."""
+    sessions = list(brains(data))
+    planned = [entry for entry in sessions for _ in range(POSES[entry[1]])]
+    for number, (_, _, stem) in enumerate(track(planned, str(contrast), len(planned))):
+        kind = "T1w" if contrast is Contrast.T1 else "tissue"
+        stream = (seed, tuple(Contrast).index(contrast), number)
+        generator = np.random.default_rng(stream)
+        anatomy: Volume | Diseased = Volume.load(data / f"{stem}_{kind}.nii.gz", generator)
+        if contrast is Contrast.FLAIR:
+            anatomy = with_tumour(anatomy, generator)
+        elif contrast is Contrast.T2 and number % 2:
+            anatomy = with_spots(anatomy, generator)
+        config = SimulationConfig(
+            seed=seed,
+            matrix=(size, size),
+            field_of_view=FIELD_OF_VIEW,
+            slices=slices,
+            coils=coils,
+        )
+        scan, truth = scan_anatomy(config, anatomy, number, contrast)
+        scan = replace(scan, name=f"{number:04d}_{stem}.h5")
+        write_scan(
+            scan,
+            out / scan.name,
+            extra_datasets={name: truth.datasets[name] for name in ("labels", "lesions")},
+        )
+    table = {subject: part for subject, part, _ in sessions}
+    write_participants(out, [(subject, part, {}) for subject, part in table.items()])
+
+
+STUDIES = {
+    "t1": Contrast.T1,
+    "flair": Contrast.FLAIR,
+    "t2": Contrast.T2,
+    "pd": Contrast.PD,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds brains")
+    parser.add_argument("--size", type=int, default=48)
+    parser.add_argument("--slices", type=int, default=3, help="per scan")
+    parser.add_argument("--coils", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    for name, contrast in STUDIES.items():
+        make_study(
+            arguments.data / "brains",
+            arguments.out / name,
+            contrast,
+            size=arguments.size,
+            slices=arguments.slices,
+            coils=arguments.coils,
+            seed=arguments.seed,
+        )
+
+
+if __name__ == "__main__":
+    main()
