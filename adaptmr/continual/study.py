@@ -85,7 +85,7 @@ class Study:
             volumes: whether a scan has one label for all its slices.
 
         Raises:
-            BadInputError: a scan's labels do not fit, the table lacks a subject, or a part has none.
+            BadInputError: labels do not fit, the table lacks a subject, or a part has none.
         """
         wanted = {part: split for split, part in parts.items()}
         found: dict[Split, list[Example]] = {split: [] for split in parts}

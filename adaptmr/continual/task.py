@@ -216,7 +216,7 @@ class Task:
         return hashlib.sha256(repr(training).encode()).hexdigest() if training else None
 
     def check(self) -> None:
-        """Show the network one fully sampled scan, see `TaskNetwork.check`.
+        """Refuse a task that nothing can be learned for.
 
         Raises:
             BadInputError: there is nothing to validate or test on, or as `TaskNetwork.check`.
@@ -224,6 +224,14 @@ class Task:
         for split in (Split.VALIDATION, Split.TEST):
             if not self.of(split):
                 raise BadInputError(f"the task {self.name} has no data", field=split.value)
+        self.check_network()
+
+    def check_network(self) -> None:
+        """Show the network the middle of a fully sampled validation scan.
+
+        Raises:
+            BadInputError: as `TaskNetwork.check`.
+        """
         if self.network is not None:
             first = self.of(Split.VALIDATION)[0]
             target = first.target

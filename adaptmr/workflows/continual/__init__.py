@@ -1,0 +1,1 @@
+"""Task networks, sequences of tasks, and the report of what was forgotten."""
