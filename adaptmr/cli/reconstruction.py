@@ -33,6 +33,10 @@ def reconstruct(
             show_default="the shipped bank, unless --method or --network is given",
         ),
     ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `adapt` wrote from the bank, for the site of these scans."),
+    ] = None,
     method: Annotated[
         Method | None, typer.Option(help="Classical method; a network takes its place.")
     ] = None,
@@ -69,7 +73,7 @@ def reconstruct(
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at once.")] = 4,
     device: Device = "cpu",
     report: Annotated[
-        Path | None, typer.Option(help="Also write an HTML report with the images to this file.")
+        Path | None, typer.Option(help="Also write an HTML report with images to this file.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -79,7 +83,8 @@ def reconstruct(
     A bank writes reconstruction, lower and upper bound, and the record of its choices; a method or
     a network writes fastMRI submissions.
     """
-    from adaptmr.workflows.banks import BankSettings, open_bank, reconstruct_by_bank
+    from adaptmr.workflows.bank_report import report_by_bank
+    from adaptmr.workflows.banks import BankSettings, open_bank, reconstruct_by_bank, with_adapter
     from adaptmr.workflows.device import usable_device
     from adaptmr.workflows.pictures import report_reconstructions
     from adaptmr.workflows.progress import track
@@ -100,17 +105,32 @@ def reconstruct(
             "--acceleration": acceleration,
             "--center-fraction": center_fraction,
             "--seed": seed,
-            "--report": report,
         }
         _refuse("a bank has masks and networks of its own", without)
+        if submission and report is not None:
+            raise UsageError(
+                "a submission has no intervals and no choices that a report could show",
+                got="--report and --submission",
+                hint="Leave out one of them",
+            )
         opened, identity = open_bank(bank)
         by_bank = BankSettings(opened, identity, batch_size, place, nearest, submission)
-        done, errors = for_each(
-            track(scan_files(paths), "reconstructing"),
+        if adapter is not None:
+            by_bank = with_adapter(by_bank, adapter)
+        files = scan_files(paths)
+        by_pairs, errors = for_each(
+            track(files, "reconstructing"),
             lambda path: reconstruct_by_bank(path, out, by_bank, overwrite=overwrite),
         )
+        if report is not None:
+            sources = {one.source for one in by_pairs}
+            refused = [path.name for path in files if path not in sources]
+            reasons = list(zip(refused, errors, strict=True))
+            report_by_bank(report, by_pairs, reasons, by_bank, overwrite=overwrite)
+        done = by_pairs
     else:
         _refuse("only a bank has masks to be near to", {"--nearest": nearest or None})
+        _refuse("only a bank is adapted", {"--adapter": adapter})
         settings = Settings(
             reconstructor=reconstructor(method or Method.CG_SENSE)
             if network is None

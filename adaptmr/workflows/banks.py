@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from adaptmr.continual.adapt import bank as deltas
 from adaptmr.data.doors import open_scan
 from adaptmr.data.fastmri import write_submission
 from adaptmr.data.files import complete_file
@@ -31,6 +32,8 @@ class BankSettings:
         nearest: whether scans acquired with a mask that the bank lacks are reconstructed by the
             pair of the most similar mask.
         submission: whether only what fastMRI's evaluation reads is written.
+        adapter: fingerprint of the adaptation that was merged into the bank, if any.
+        notes: what a person should know of it.
     """
 
     bank: ReconstructionBank
@@ -39,6 +42,8 @@ class BankSettings:
     device: torch.device = CPU
     nearest: bool = False
     submission: bool = False
+    adapter: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class BankFile(BaseModel):
@@ -96,6 +101,21 @@ def open_bank(folder: Path | None = None) -> tuple[ReconstructionBank, str]:
     return persistence.load(place), persistence.fingerprint(place)
 
 
+def with_adapter(settings: BankSettings, folder: Path) -> BankSettings:
+    """The settings with an adaptation of the bank merged into it.
+
+    Raises:
+        BadInputError: the adaptation is damaged, or of another bank.
+    """
+    delta = deltas.load(folder)
+    return replace(
+        settings,
+        bank=deltas.adapted_bank(settings.bank, delta),
+        adapter=persistence.fingerprint(folder),
+        notes=delta.notes,
+    )
+
+
 def reconstruct_by_bank(
     source: Path, folder: Path, settings: BankSettings, *, overwrite: bool = False
 ) -> BankFile:
@@ -124,14 +144,16 @@ def reconstruct_by_bank(
     stem = Path(scan.name).stem
     output, record = folder / f"{stem}.h5", folder / f"{stem}.decision.json"
     promise = _promise(bank, done)
+    notes = settings.notes + done.notes
     if settings.submission:
         write_submission(output, done.image, overwrite=overwrite)
     else:
         about = {
             "bank": settings.fingerprint,
+            "adapter": settings.adapter,
             "interval": promise,
             "why_no_interval": done.why_no_interval,
-            "notes": "; ".join(done.notes) or None,
+            "notes": "; ".join(notes) or None,
         }
         with complete_file(record, overwrite=overwrite) as partial:
             write_decisions(ScanDecisions(scan=scan.name, decisions=done.decisions), partial)
@@ -155,7 +177,7 @@ def reconstruct_by_bank(
         why_no_interval=None if settings.submission else done.why_no_interval,
         seconds=seconds,
         slices_per_second=scan.slices / seconds,
-        warnings=done.notes,
+        warnings=notes,
     )
 
 

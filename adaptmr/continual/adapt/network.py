@@ -10,7 +10,15 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from adaptmr.continual.adapt import adapter as adapters
-from adaptmr.continual.adapt.adapter import Adapter, attach, detach, fingerprint, layers_of, merge
+from adaptmr.continual.adapt.adapter import (
+    Adapter,
+    Network,
+    attach,
+    detach,
+    fingerprint,
+    layers_of,
+    merge,
+)
 from adaptmr.continual.adapt.family import FAMILY, Ranks, Strategy
 from adaptmr.continual.adapt.held_out import SeenPart, held_out_loss
 from adaptmr.continual.adapt.ranks import by_contribution, contributions
@@ -40,6 +48,8 @@ class AdaptationConfig(SeededSchedule):
     strategy: Strategy = Strategy.LOW_RANK
     rank: PositiveInt = 4
     """Of the changes, of strategies that have ranks; layers without so many have fewer."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of the subjects that choose the epoch; with 0 the last epoch is kept."""
     probe_epochs: PositiveInt = 5
     """Of full fine-tuning, from which the contributions of layers are found."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.4
@@ -140,7 +150,7 @@ def adapt_network(
     )
 
 
-def adapted(network: nn.Module, adapter: Adapter) -> nn.Module:
+def adapted(network: Network, adapter: Adapter) -> Network:
     """A copy of a network with an adapter merged into it, in evaluation mode.
 
     Raises:

@@ -85,7 +85,7 @@ def choose(
         return Choice(decisions, bank.masks.masks, coils, notes)
 
     acquired = Mask.of_acquired(scan.acquired & scan.encoded, scan.encoded)
-    shared = [_overlap(acquired, mask, scan.matrix) for mask in bank.masks.masks]
+    shared = [overlap(acquired, mask, scan.matrix) for mask in bank.masks.masks]
     index = int(np.argmax(shared))
     if shared[index] == 1:
         record = _acquired_decision(bank.masks, index, shared, acquired, None, begun)
@@ -106,7 +106,7 @@ def choose(
         f"acquired with a mask that the bank does not have: reconstructed by pair {index}, whose"
         f" mask shares {shared[index]:.0%} of the union"
     )
-    used = _with_block(acquired, bank.masks, scan)
+    used = with_block(acquired, bank.masks, scan)
     record = _acquired_decision(bank.masks, index, shared, acquired, flag, begun)
     return Choice((record,), (used,) * len(bank), flag, (*notes, flag))
 
@@ -167,13 +167,13 @@ def _reasons(decisions: Sequence[Decision]) -> tuple[str, ...]:
     )
 
 
-def _overlap(one: Mask, other: Mask, matrix: tuple[int, int]) -> float:
+def overlap(one: Mask, other: Mask, matrix: tuple[int, int]) -> float:
     """Positions in both over positions in either; 1 only for masks that acquire the same."""
     first, second = (np.broadcast_to(each.positions, matrix) for each in (one, other))
     return float((first & second).sum() / (first | second).sum())
 
 
-def _with_block(acquired: Mask, bank: MaskBank, scan: Scan) -> Mask:
+def with_block(acquired: Mask, bank: MaskBank, scan: Scan) -> Mask:
     """The positions acquired, with no larger a low-frequency block than the pairs were made for."""
     wanted = bank.block if acquired.axes == 2 else bank.block[1:]
     held = tuple(min(sizes) for sizes in zip(acquired.low_frequency, wanted, strict=True))
