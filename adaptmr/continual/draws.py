@@ -7,6 +7,7 @@ import torch
 
 from adaptmr.continual.replay import TaskBatch
 from adaptmr.continual.task import Example, Split, Task
+from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.training.data import Plan, training_plans
 from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.sources import FixedMask
@@ -28,12 +29,17 @@ class Draws:
         mask: that the network is used with.
         size: slices of a batch; a task that judges volumes has one volume in each.
         seed: of the order.
+
+    Raises:
+        BadInputError: the task has no training examples.
     """
 
     def __init__(self, task: Task, mask: Mask, size: int, seed: int) -> None:
         self._examples = {id(each.scan): each for each in task.of(Split.TRAINING)}
         if not self._examples:
-            raise ValueError(f"{task.name} has no training data")
+            raise BadInputError(
+                f"the training data of the task {task.name} are gone", field=Split.TRAINING.value
+            )
         self._volumes = task.volumes
         self._source = FixedMask(mask)
         self._size = size

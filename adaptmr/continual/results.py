@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from adaptmr.continual.task import Metric
+
+NETWORK: Final = "network"
+BUFFER: Final = "buffer"
 
 
 class Scores(BaseModel):
@@ -65,10 +69,11 @@ class StageRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage on disk: ``network/``, ``buffer/``, ``memory.safetensors``, ``stage.json``.
+    """A finished stage on disk.
 
     Attributes:
-        folder: where it is.
+        folder: ``network/``, ``stage.json``, and where the strategy needs them ``buffer/`` and
+            ``memory.safetensors``.
         record: what became of it.
     """
 
@@ -78,7 +83,12 @@ class Stage:
     @property
     def network(self) -> Path:
         """Folder of the network, for `adaptmr.reconstruction.networks.checkpoint.load`."""
-        return self.folder / "network"
+        return self.folder / NETWORK
+
+    @property
+    def buffer(self) -> Path:
+        """Folder of the buffer, for `adaptmr.continual.replay_files.load`."""
+        return self.folder / BUFFER
 
 
 @dataclass(frozen=True)

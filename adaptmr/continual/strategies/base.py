@@ -1,7 +1,7 @@
 """The signature of all strategies, and the stage that they work in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
@@ -17,7 +17,7 @@ from adaptmr.continual.config import LearnerConfig
 from adaptmr.continual.draws import FISHER, REPLAY, TRAINING, Draws, seed_of
 from adaptmr.continual.measures import image_loss, label_loss, logits_of
 from adaptmr.continual.replay import ReplayBuffer, TaskBatch
-from adaptmr.continual.task import Judgement, Task
+from adaptmr.continual.task import Example, Judgement, Task
 from adaptmr.sampling.mask import Mask
 
 
@@ -153,6 +153,22 @@ class Strategy(BaseModel, ABC):
 
     def after(self, stage: StageWork) -> None:
         """Called once, with the weights that the stage ends with; of stage 0 too."""
+
+
+def reconstruction_of(stage: StageWork) -> Callable[[Example], Tensor]:
+    """What reconstructs a whole scan with the network of a stage, without gradients."""
+
+    def reconstruct(example: Example) -> Tensor:
+        scan, size = example.scan, stage.config.batch_size
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    stage.network(scan.kspace[start : start + size].to(stage.device), stage.mask)
+                    for start in range(0, scan.slices, size)
+                ]
+            )
+
+    return reconstruct
 
 
 def task_loss(task: Task, image: Tensor, batch: TaskBatch) -> Tensor:
