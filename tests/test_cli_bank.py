@@ -160,7 +160,6 @@ def test_without_a_shipped_bank(
         ("--acceleration", "8"),
         ("--center-fraction", "0.1"),
         ("--seed", "1"),
-        ("--report", "report.html"),
     ],
 )
 def test_a_bank_stands_alone(

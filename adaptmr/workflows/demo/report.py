@@ -6,6 +6,7 @@ from typing import Final
 
 from adaptmr.reconstruction.calibration.diagnostics import Diagnostics, diagnose
 from adaptmr.reconstruction.metrics import PROTOCOLS
+from adaptmr.workflows.bank_report import bank_facts
 from adaptmr.workflows.benchmark.examined import METRICS, PROTOCOL
 from adaptmr.workflows.demo.comparison import BEST, CHOICE, ORACLE, UNIFORM, Compared, Comparison
 from adaptmr.workflows.demo.part import DemoRow, Interval, Part
@@ -46,7 +47,7 @@ def bank_part(found: Comparison, fingerprint: str, origin: str) -> Part:
             Section("Result", (_methods(found), _chart(found), _pairs(found))),
             Section("The way of a scan", (way_of_a_scan(found),)),
             Section("Intervals of pixels", tuple(_intervals(found, diagnosis))),
-            facts("Bank", _bank(found, fingerprint)),
+            facts("Bank", bank_facts(found.bank, fingerprint)),
         ),
     )
 
@@ -242,16 +243,3 @@ def _intervals(found: Comparison, diagnosis: Diagnostics | None) -> Sequence[Tex
         f" [{correlation.low:.2f}, {correlation.high:.2f}]."
     )
     return [table, Text("", (said,))] if correlation.low > 0 else [table]
-
-
-def _bank(found: Comparison, fingerprint: str) -> dict[str, str]:
-    bank = found.bank
-    masks, (rows, columns) = bank.masks.masks[0], bank.masks.matrix
-    kind = "lines" if masks.axes == 1 else "points"
-    return {
-        "fingerprint": fingerprint,
-        "pairs": f"{len(bank)} masks of {masks.budget} {kind}, {masks.acceleration:.2f}x, a network"
-        " for each",
-        "for": f"{rows} × {columns}, {' or '.join(map(str, bank.masks.coils)) or 'any'} coils",
-        "selector": bank.selector.name,
-    }
