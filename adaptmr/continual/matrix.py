@@ -152,16 +152,12 @@ class TaskScores:
     """What one task was after every stage, item by item, so that subjects can be drawn again.
 
     Attributes:
-        subjects: (n,) of each item (a slice or a volume).
-        values: (stages, n) score of each item after each stage; for `area_under_curve` the output
-            of the classifier.
-        positives: (n,) bool, the true class, where the score is the area under the ROC curve; None
-            where it is a mean over the items.
+        subjects: (n,) of each item: a subject, a scan or a slice.
+        values: (stages, n) score of each item after each stage; NaN where it has none.
     """
 
     subjects: NDArray[np.str_]
     values: Array
-    positives: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.subjects):
@@ -171,50 +167,21 @@ class TaskScores:
                 got=self.values.shape,
                 expected=f"(stages, {len(self.subjects)})",
             )
-        if self.positives is not None and len(self.positives) != len(self.subjects):
-            raise BadInputError(
-                "there is not one class per item",
-                field="positives",
-                got=len(self.positives),
-                expected=len(self.subjects),
-            )
 
     def scores(self, weights: Array | None = None) -> Array:
-        """(draws, stages) scores when item n counts weights[draw, n] times.
+        """(draws, stages) mean scores when item n counts weights[draw, n] times.
 
         Args:
             weights: (draws, n); every item once when not given.
         """
         counts = np.ones((1, len(self.subjects))) if weights is None else weights
-        if self.positives is None:
-            known = ~np.isnan(self.values)
-            total = counts @ known.T.astype(np.float64)
-            return _ratio(counts @ np.where(known, self.values, 0).T, total)
-        columns = [area_under_curve(row, self.positives, counts) for row in self.values]
-        return np.stack(columns, 1)
-
-
-def area_under_curve(outputs: Array, positives: NDArray[np.bool_], weights: Array) -> Array:
-    """(draws,) area under the ROC curve of items that count several times; ties count half.
-
-    Args:
-        outputs: (n,) larger for the positive class.
-        positives: (n,) the true class.
-        weights: (draws, n) how often each item counts; NaN comes out where a class is absent.
-
-    Source: Hanley and McNeil, Radiology 143:29 (1982): the share of pairs in the right order.
-    """
-    ours, others = outputs[positives], outputs[~positives]
-    order = 0.5 * (np.sign(ours[:, None] - others[None]) + 1)
-    first, second = weights[:, positives], weights[:, ~positives]
-    return _ratio(((first @ order) * second).sum(1), first.sum(1) * second.sum(1))
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """The quotient; NaN where there is nothing to divide by."""
-    none = np.full_like(numerator, np.nan)
-    result: Array = np.divide(numerator, denominator, out=none, where=denominator > 0)
-    return result
+        known = ~np.isnan(self.values)
+        total = counts @ known.T.astype(np.float64)
+        none = np.full_like(total, np.nan)
+        result: Array = np.divide(
+            counts @ np.where(known, self.values, 0).T, total, out=none, where=total > 0
+        )
+        return result
 
 
 def score_matrix(tasks: Sequence[TaskScores]) -> Array:
@@ -228,8 +195,7 @@ def bootstrap(
     """A measure of the matrix, with a percentile interval over subjects (95 %).
 
     Subjects are drawn with replacement, each with all its items, and the same draw is used after
-    every stage: scores are paired. Draws in which a class is absent are left out. Stages of several
-    trainings may be told apart by the caller; see `across_seeds`.
+    every stage: scores are paired.
 
     Args:
         tasks: of one sequence.

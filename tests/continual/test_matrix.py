@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import roc_auc_score
 
 from adaptmr.continual import matrix as m
 from adaptmr.errors import BadInputError
@@ -95,20 +94,6 @@ def test_stability_gap() -> None:
     assert m.stability_gap([0.8, 0.5], np.empty((0, 2))) == pytest.approx([0, 0])
 
 
-def test_area_under_curve_is_that_of_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    outputs = generator.integers(0, 6, 40).astype(float)  # with ties
-    positives = generator.random(40) < 0.4
-    counts = generator.integers(0, 3, (5, 40)).astype(float)
-    found = m.area_under_curve(outputs, positives, counts)
-    expected = [roc_auc_score(positives, outputs, sample_weight=row) for row in counts]
-    assert found == pytest.approx(expected)
-
-
-def test_area_under_curve_without_a_class_is_not_known() -> None:
-    assert np.isnan(m.area_under_curve(np.array([1.0]), np.array([True]), np.ones((1, 1)))).all()
-
-
 def _mean_task(seed: int, stages: int = 3) -> m.TaskScores:
     generator = np.random.default_rng(seed)
     subjects = np.repeat([f"s{k}" for k in range(8)], 3)
@@ -148,8 +133,6 @@ def test_an_item_without_a_score_is_left_out() -> None:
 def test_bad_items() -> None:
     with pytest.raises(BadInputError, match="one score per item"):
         m.TaskScores(np.array(["a"]), np.zeros((2, 2)))
-    with pytest.raises(BadInputError, match="one class per item"):
-        m.TaskScores(np.array(["a"]), np.zeros((2, 1)), np.array([True, False]))
     alone = m.TaskScores(np.array(["a", "a"]), np.zeros((2, 2)))
     with pytest.raises(BadInputError, match="at least two"):
         m.bootstrap([alone, alone], m.forgetting, seed=0)
