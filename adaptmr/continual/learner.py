@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from adaptmr.continual import stage_files
 from adaptmr.continual.allocation import quotas
+from adaptmr.continual.clock import Clock
 from adaptmr.continual.config import LearnerConfig
 from adaptmr.continual.draws import BUFFER
 from adaptmr.continual.measures import evaluate, logits_of
@@ -214,8 +214,7 @@ class ContinualLearner:
             network = checkpoint.load(before.network)
             memory = stage_files.load_memory(before)
             buffer = stage_files.load_buffer(before) or self._empty(mask)
-        trained = plan.tasks if self.strategy.order is Order.TOGETHER else plan.tasks[-1:]
-        for task in trained:
+        for task in self._trained(plan.tasks):
             buffer.require_not_erased(task.subjects(Split.TRAINING))
         network.requires_grad_(True)
         work = StageWork(
@@ -245,7 +244,8 @@ class ContinualLearner:
         resume: bool,
     ) -> Stage:
         curve: tuple[Checkpoint, ...] = ()
-        step, seconds, halved = 0, 0.0, -1
+        step, halved = 0, -1
+        clock = Clock()
         if work.steps:
             from adaptmr.continual.stage_module import StageTraining, fit
 
@@ -255,8 +255,8 @@ class ContinualLearner:
             with quiet():
                 fit(training, run, resume=continued)
             step, curve = training.use_best(), training.checkpoints
-            seconds, halved = training.seconds, training.halved
-        begun = time.monotonic()
+            clock, halved = training.clock, training.halved
+        clock.start()
         self._move(self._device)
         network.to(self._device).eval()
         self.strategy.after(work)
@@ -264,17 +264,20 @@ class ContinualLearner:
         if self.strategy.replays:
             generator = np.random.default_rng((self.config.seed, BUFFER, work.index))
             buffer = work.buffer.admit(work.task, partial(_recorded, work), generator)
-        seconds += time.monotonic() - begun
+        clock.stop()
         scores = evaluate(self._held, Split.TEST, reconstruction_of(work))
+        trained = self._trained(work.tasks)
         record = StageRecord(
             index=work.index,
-            task="+".join(task.name for task in work.tasks)
-            if self.strategy.order is Order.TOGETHER and work.steps
-            else work.task.name,
+            task="+".join(task.name for task in trained),
+            subjects=tuple(
+                sorted({each for task in trained for each in task.subjects(Split.TRAINING)})
+            ),
             scores=scores,
             curve=curve,
             step=step,
-            seconds=seconds,
+            seconds=clock.wall,
+            processor_seconds=clock.processor,
             buffer_bytes=0 if buffer is None else buffer.size,
             provenance={**identity, "step": step, "rate_halved_at": halved},
         )
@@ -306,7 +309,6 @@ class ContinualLearner:
     def _identity(
         self, plan: _Plan, mask: Mask, before: Path | None, start: Network
     ) -> dict[str, Any]:
-        together = self.strategy.order is Order.TOGETHER
         return {
             "strategy": self.strategy.model_dump(mode="json"),
             "config": self.config.model_dump(mode="json", exclude={"accelerator"}),
@@ -314,8 +316,12 @@ class ContinualLearner:
             "start": _hash(start) if before is None else _hash(checkpoint.load(before)),
             "steps": plan.steps,
             "tasks": [task.definition for task in plan.tasks],
-            "training": _training_fingerprint(plan.tasks if together else plan.tasks[-1:]),
+            "training": _training_fingerprint(self._trained(plan.tasks)),
         }
+
+    def _trained(self, seen: tuple[Task, ...]) -> tuple[Task, ...]:
+        """The tasks whose data a stage is trained on: the last of those seen, or all at once."""
+        return seen if self.strategy.order is Order.TOGETHER else seen[-1:]
 
     def _empty(self, mask: Mask) -> ReplayBuffer:
         return ReplayBuffer(self.config.buffer, mask)

@@ -168,15 +168,28 @@ def _overlap(metric: Metric, logits: Tensor, label: Tensor) -> float:
 
 
 def _scores(task: Task, judged: Sequence[_Judged]) -> Scores:
-    of_subject: dict[str, list[float]] = defaultdict(list)
+    of_subject: dict[str, list[_Judged]] = defaultdict(list)
     for each in judged:
-        of_subject[each.example.subject].append(each.value)
-    subjects = {name: sum(values) / len(values) for name, values in sorted(of_subject.items())}
+        of_subject[each.example.subject].append(each)
+    of_subject = dict(sorted(of_subject.items()))
+    subjects = {name: _mean([each.value for each in some]) for name, some in of_subject.items()}
+    named = {
+        name: [(each.outputs, each.label) for each in some if each.label is not None]
+        for name, some in of_subject.items()
+    }
     return Scores(
         metric=task.metric,
-        value=sum(subjects.values()) / len(subjects) if subjects else float("nan"),
-        loss=sum(each.loss for each in judged) / len(judged) if judged else float("nan"),
+        value=_mean(list(subjects.values())),
+        loss=_mean([each.loss for each in judged]),
         subjects=subjects,
-        outputs={each.example.scan.name: each.outputs for each in judged if each.outputs},
-        labels={each.example.scan.name: each.label for each in judged if each.label is not None},
+        outputs={
+            name: tuple(_mean(values) for values in zip(*(said for said, _ in some), strict=True))
+            for name, some in named.items()
+            if some
+        },
+        labels={name: _mean([label for _, label in some]) for name, some in named.items() if some},
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

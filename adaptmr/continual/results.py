@@ -28,9 +28,9 @@ class Scores(BaseModel):
     subjects: dict[str, float]
     """Of each subject: the mean over its scans."""
     outputs: dict[str, tuple[float, ...]]
-    """Of each scan: the network's raw outputs (of slices their mean); none of segmentations."""
+    """Of each subject: the mean raw outputs of its slices or scans; none of segmentations."""
     labels: dict[str, float]
-    """Of each scan: its class or number (of slices their mean); none of segmentations."""
+    """Of each subject: the mean class or number of its slices or scans; none of segmentations."""
 
 
 class Checkpoint(BaseModel):
@@ -56,13 +56,17 @@ class StageRecord(BaseModel):
     """0 is the network as it was given."""
     task: str
     """The task that was learned; the names of all, joined by "+", where they were together."""
+    subjects: tuple[str, ...]
+    """Who was trained on in the stage."""
     scores: dict[str, Scores]
     """On the test subjects, of all tasks, learned or not."""
     curve: tuple[Checkpoint, ...]
     step: int
     """The step that the weights are from."""
     seconds: float
-    """Of the training alone."""
+    """Of the training, validation left out."""
+    processor_seconds: float
+    """The same, of this process: on a busy machine the fairer comparison of what runs on a CPU."""
     buffer_bytes: int
     provenance: dict[str, JsonValue]
 

@@ -86,14 +86,16 @@ def rewrite(stage: Stage, record: StageRecord, buffer: ReplayBuffer | None) -> S
 def require_same(stage: Stage, identity: Mapping[str, Any]) -> None:
     """Refuse a finished stage of something else.
 
-    What is None, because the data are gone, is not compared.
+    What is None on either side, because data are gone or were erased, is not compared.
 
     Raises:
         UsageError: it is of something else.
     """
     before = stage.record.provenance
     differing = [
-        name for name, value in identity.items() if value is not None and before.get(name) != value
+        name
+        for name, value in identity.items()
+        if None not in (value, before.get(name)) and before[name] != value
     ]
     if differing:
         raise UsageError(

@@ -5,7 +5,6 @@ validated. Strategies take several steps on one optimiser, so the optimisation i
 """
 
 import copy
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 
+from adaptmr.continual.clock import Clock
 from adaptmr.continual.measures import NotFiniteError, evaluate
 from adaptmr.continual.results import Checkpoint
 from adaptmr.continual.selection import Chooser
@@ -48,7 +48,7 @@ class StageTraining(LightningModule):
         curve: what was validated.
         best: weights of the best checkpoint, its rank and step.
         halved: the step at which a loss was not a number and the rate was halved; -1 for never.
-        seconds: of training.
+        clock: how long the training took, validation left out.
     """
 
     def __init__(self, work: StageWork, strategy: Strategy, chooser: Chooser) -> None:
@@ -61,10 +61,9 @@ class StageTraining(LightningModule):
         self.curve: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.halved = -1
-        self.seconds = 0.0
+        self.clock = Clock()
         self._losses: list[float] = []
         self._good: dict[str, Any] = {}
-        self._begun = 0.0
 
     def on_fit_start(self) -> None:
         """Move what is used here to the device; before the first step, prepare and validate."""
@@ -75,9 +74,9 @@ class StageTraining(LightningModule):
             if task.network is not None:
                 task.network.network.to(self.device)
         if not self.curve:
-            begun = time.monotonic()
+            self.clock.start()
             self.strategy.before(self.work)
-            self.seconds += time.monotonic() - begun
+            self.clock.stop()
             self._validate(0)
 
     def train_dataloader(self) -> DataLoader[int]:
@@ -99,7 +98,7 @@ class StageTraining(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Keep what a loss that is not a number is rolled back to."""
-        self._begun = time.monotonic()
+        self.clock.start()
         self._losses = []
         self._good = {
             "network": copy.deepcopy(self.network.state_dict()),
@@ -132,7 +131,7 @@ class StageTraining(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Validate, and keep the weights if they are the best so far."""
-        self.seconds += time.monotonic() - self._begun
+        self.clock.stop()
         step = min((self.current_epoch + 1) * self.work.config.every, self.work.steps)
         try:
             self._validate(step)
@@ -146,7 +145,7 @@ class StageTraining(LightningModule):
             "curve": self.curve,
             "best": self.best,
             "halved": self.halved,
-            "seconds": self.seconds,
+            "seconds": (self.clock.wall, self.clock.processor),
             "memory": dict(self.work.memory),
         }
 
@@ -154,7 +153,7 @@ class StageTraining(LightningModule):
         """Take it back."""
         kept = checkpoint["adaptmr"]
         self.curve, self.best = kept["curve"], kept["best"]
-        self.halved, self.seconds = kept["halved"], kept["seconds"]
+        self.halved, self.clock = kept["halved"], Clock(*kept["seconds"])
         self.work.memory.clear()
         self.work.memory.update(kept["memory"])
 
