@@ -38,7 +38,7 @@ from adaptmr.workflows.benchmark.run import RESULTS, SLICES, benchmark
 from adaptmr.workflows.environment import environment
 
 BASE = Path(__file__).with_suffix(".yaml")
-COHORTS = ("mixed", "homogeneous")
+KINDS = tuple(product((Positions.POINTS, Positions.LINES), (8, 4)))
 # What the control is compared with; learned masks are for the cohort that has something to learn.
 CONTROL_ROWS = (Baseline.VARIABLE_DENSITY, Baseline.PER_SCAN, Baseline.SEED_CONTROL)
 OWN, MEAN = "own mask, one network", "mean mask, one network"
@@ -51,21 +51,27 @@ class Setting:
     cohort: str
     positions: Positions
     acceleration: int
+    masks: tuple[int, ...] = (1, 3)
+    """Values of J."""
+    seeds: int = 3
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.cohort}-{self.positions.value}-{self.acceleration}x"
+        return f"{self.cohort}-{self.positions.value}-{self.acceleration}x-J{self.masks[-1]}"
 
 
-SETTINGS = tuple(
-    Setting(*parts) for parts in product(COHORTS, (Positions.POINTS, Positions.LINES), (8, 4))
+SETTINGS = (
+    Setting("mixed", Positions.POINTS, 8, (1, 2, 3, 4, 8)),
+    *(Setting("mixed", *other) for other in KINDS[1:]),
+    *(Setting("homogeneous", *kind) for kind in KINDS),
+    Setting("mixed", Positions.POINTS, 8, (1, 3, 16), seeds=1),  # half an hour for each seed
 )
 
 
 def configured(setting: Setting, base: BenchmarkConfig, seeds: int) -> BenchmarkConfig:
-    """The benchmark of a setting with the first seeds; the first setting has all values of J."""
-    mixed = setting.cohort == COHORTS[0]
+    """The benchmark of a setting with the first seeds."""
+    mixed = setting.cohort == "mixed"
     training = base.training.model_copy(
         update={
             "data": base.training.data.model_copy(update={"folder": Path(setting.cohort)}),
@@ -77,7 +83,7 @@ def configured(setting: Setting, base: BenchmarkConfig, seeds: int) -> Benchmark
     changed = {
         "training": training,
         "test": Path(f"{setting.cohort}-test") / "test",
-        "masks": base.masks if setting == SETTINGS[0] else (1, base.main),
+        "masks": setting.masks,
         "rows": None if mixed else CONTROL_ROWS,
         "seeds": base.seeds[:seeds],
     }
@@ -150,8 +156,9 @@ def main() -> None:
     wanted = [one for one in SETTINGS if one.name in (arguments.settings or [one.name])]
     if not arguments.collect:
         for seeds, setting in product(range(1, len(base.seeds) + 1), wanted):
-            print(f"{setting.name}, {seeds} seeds", flush=True)
-            benchmark(configured(setting, base, seeds), out / setting.name, overwrite=True)
+            if seeds <= setting.seeds:
+                print(f"{setting.name}, {seeds} seeds", flush=True)
+                benchmark(configured(setting, base, seeds), out / setting.name, overwrite=True)
     rows = joined(out)
     if report is not None:
         document = {
