@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a folder for each setting")
     parser.add_argument("--json", type=Path, help="where to write the joined rows")
     parser.add_argument("--settings", nargs="+", choices=[one.name for one in SETTINGS])
+    parser.add_argument("--seeds", type=int, default=3, help="no more than these")
     parser.add_argument("--collect", action="store_true", help="join what is there, run nothing")
     arguments = parser.parse_args()
     out = arguments.out.absolute()
@@ -155,7 +156,7 @@ def main() -> None:
     base = BenchmarkConfig.model_validate(yaml.safe_load(BASE.read_text()))
     wanted = [one for one in SETTINGS if one.name in (arguments.settings or [one.name])]
     if not arguments.collect:
-        for seeds, setting in product(range(1, len(base.seeds) + 1), wanted):
+        for seeds, setting in product(range(1, arguments.seeds + 1), wanted):
             if seeds <= setting.seeds:
                 print(f"{setting.name}, {seeds} seeds", flush=True)
                 benchmark(configured(setting, base, seeds), out / setting.name, overwrite=True)
