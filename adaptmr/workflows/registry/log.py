@@ -127,7 +127,7 @@ def append(
             try:
                 half = len(line) // 2
                 _write(stream.fileno(), line[:half])
-                point(Point.HALF_LOGGED)
+                point(Point.HALF_LOGGED, event)
                 _write(stream.fileno(), line[half:])
                 os.fsync(stream.fileno())
             except OSError:

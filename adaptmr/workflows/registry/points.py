@@ -28,7 +28,13 @@ class Point(StrEnum):
     """The log has the removal; the files of the bank are there."""
 
 
-def point(name: Point) -> None:
-    """Kill this process without warning, if the environment asks for it at this moment."""
-    if os.environ.get(VARIABLE) == name:
+def point(name: Point, of: str = "") -> None:
+    """Kill this process without warning, if the environment asks for it at this moment.
+
+    Args:
+        name: the moment.
+        of: what is written to the log, where that is what happens: the variable holds both then,
+            as in ``logged promoted``.
+    """
+    if os.environ.get(VARIABLE) == f"{name} {of}".rstrip():
         os.kill(os.getpid(), signal.SIGKILL)

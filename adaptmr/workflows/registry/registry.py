@@ -379,6 +379,6 @@ class Registry:
 
     def _record(self, state: State, event: Event, details: dict[str, JsonValue]) -> None:
         entry = append(self.folder / LOG, state.entries, event, details, by=self.by, now=self.now)
-        point(Point.LOGGED)
+        point(Point.LOGGED, event)
         write_aliases(self.folder, derive((*state.entries, entry)))
-        point(Point.ALIASED)
+        point(Point.ALIASED, event)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final, Literal
@@ -167,7 +168,7 @@ def write_version(folder: Path, version: Version, candidate: Candidate) -> None:
             _METRICS: candidate.evidence.model_dump_json(indent=1) + "\n",
             _GATES: candidate.gates.model_dump_json(indent=1) + "\n",
             "card.md": card(version.name, candidate.gates, candidate.evidence, version.provenance),
-            "environment.json": json.dumps(_environment(), indent=1) + "\n",
+            "environment.json": _environment(),
         }
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
@@ -268,10 +269,12 @@ def _list_digest(buffer: Path) -> str:
     return sha256(buffer)
 
 
-def _environment() -> dict[str, JsonValue]:
-    """What the bank was registered with; the packages in their versions are the lock."""
-    packages = {one.metadata["Name"]: one.version for one in distributions()}
-    return {**environment(), "packages": dict(sorted(packages.items()))}
+@cache
+def _environment() -> str:
+    """What the bank was registered with, as JSON; the packages in their versions are the lock."""
+    known = (one.metadata for one in distributions())
+    packages = sorted((each["Name"], each["Version"]) for each in known)
+    return json.dumps({**environment(), "packages": dict(packages)}, indent=1) + "\n"
 
 
 def _files(folder: Path) -> list[Path]:
