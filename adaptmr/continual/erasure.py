@@ -12,9 +12,9 @@ def erase(out: Path, subject: str) -> tuple[Path, ...]:
 
     Its scans and what was recorded of them leave the buffers, its scores leave the records, and
     states of stopped stages, which may hold what was derived from it, are thrown away. Each buffer
-    remembers a salted hash of its key, so that it cannot come back, and finished stages are no longer
-    compared with the data when a sequence goes on. What was recorded of other
-    subjects stays. Weights may retain an influence: train again to be rid of it.
+    remembers a salted hash of its key, so that it cannot come back. Finished stages are no longer
+    compared with the data when a sequence goes on. What was recorded of other subjects stays.
+    Weights may retain an influence: train again to be rid of it.
 
     Args:
         out: what `adaptmr.continual.learner.ContinualLearner` wrote, of one network or a bank.
