@@ -13,7 +13,16 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from adaptmr import __version__
-from adaptmr.cli import adaptation, benchmark, reconstruction, registry, sampling, scans, training
+from adaptmr.cli import (
+    adaptation,
+    benchmark,
+    reconstruction,
+    registry,
+    sampling,
+    scans,
+    training,
+    workflow,
+)
 from adaptmr.cli.shared import complain
 from adaptmr.errors import AdaptMRError
 
@@ -26,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (scans, reconstruction, training, adaptation, sampling, benchmark):
+for room in (scans, reconstruction, training, adaptation, sampling, benchmark, workflow):
     app.add_typer(room.commands)
 app.add_typer(registry.commands, name="registry")
 

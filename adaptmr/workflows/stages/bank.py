@@ -24,6 +24,11 @@ class BankStages(Gathering):
         return (*super().stages, *self.training_stages)
 
     @property
+    def published(self) -> tuple[str, ...]:
+        """Names of what is made for people and other commands, within the folder."""
+        return (BANK,)
+
+    @property
     def training_stages(self) -> tuple[Stage, ...]:
         """Those that make the bank."""
         recipe = self.config.training

@@ -31,6 +31,11 @@ class BenchmarkStages(Gathering):
         rows = tuple(f"rows-{seed}" for seed in self.config.seeds)
         return (*found, Stage(BENCHMARK, rows, lambda: self.report))
 
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of what is made for people and other commands, within the folder."""
+        return (BENCHMARK, REPORT)
+
     def _branch(self, seed: int) -> list[Stage]:
         """The stages of one seed."""
         first = f"surrogate-{seed}"

@@ -86,6 +86,8 @@ class Dask(_Config):
 class WorkflowConfig(_Config):
     """What all workflows have."""
 
+    workflow: WorkflowKind
+    """Which workflow the file is of."""
     ingest: IngestConfig
     split: SplitConfig = SplitConfig()
     training: BankRecipe

@@ -69,6 +69,11 @@ class Gathering:
         )
 
     @property
+    def published(self) -> tuple[str, ...]:
+        """Names of what is made for people and other commands, within the folder."""
+        return ()
+
+    @property
     def store(self) -> Path:
         """Folder of the scans that were taken in."""
         return self.config.ingest.store or self.out / "store"

@@ -1,0 +1,1 @@
+"""Stages run by an engine: Dagster, in the process of the command unless told otherwise."""
