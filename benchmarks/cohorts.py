@@ -50,9 +50,9 @@ class Cohort:
         mixed: whether contrasts, orientations, patients and fields of view vary.
         size: rows and columns.
         slices: slices per scan.
-        coils: receive coils.
+        coils: numbers of receive coils, of which each scan has one.
         poses: scans of each training volume, every time in another pose.
-        snr: see `SimulationConfig`.
+        snr: see `SimulationConfig`; each scan has one of these.
         seed: of everything random.
     """
 
@@ -60,9 +60,9 @@ class Cohort:
     mixed: bool
     size: int = 64
     slices: int = 4
-    coils: int = 4
+    coils: tuple[int, ...] = (4,)
     poses: int = 2
-    snr: float = 30.0
+    snr: tuple[float, ...] = (30.0,)
     seed: int = 0
 
 
@@ -78,8 +78,8 @@ def scans(cohort: Cohort, split: str) -> Iterator[Scan]:
             field_of_view=field or FIELDS_OF_VIEW[1],
             matrix=(cohort.size, cohort.size),
             slices=cohort.slices,
-            coils=cohort.coils,
-            snr=cohort.snr,
+            coils=int(generator.choice(cohort.coils)),
+            snr=float(generator.choice(cohort.snr)),
         )
         scan, _ = simulate_scan(config, number, entry.contrast)
         subject = f"{entry.source}-{entry.subject}"
@@ -143,7 +143,8 @@ def main() -> None:
     parser.add_argument("--cohort", choices=("homogeneous", "mixed"), default="mixed")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--slices", type=int, default=4, help="per scan")
-    parser.add_argument("--coils", type=int, default=4)
+    parser.add_argument("--coils", type=int, nargs="+", default=[4])
+    parser.add_argument("--snr", type=float, nargs="+", default=[30.0])
     parser.add_argument("--poses", type=int, default=2, help="of each training volume")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
@@ -154,7 +155,8 @@ def main() -> None:
         mixed=arguments.cohort == "mixed",
         size=arguments.size,
         slices=arguments.slices,
-        coils=arguments.coils,
+        coils=tuple(arguments.coils),
+        snr=tuple(arguments.snr),
         poses=arguments.poses,
         seed=arguments.seed,
     )
