@@ -1,11 +1,18 @@
 """Small tasks on scans of ellipses with coils and phase, for tests of the continual room."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from made_kspace import complex_normal, phantom, smooth_maps
 from torch import Tensor, nn
 
+from adaptmr.continual.config import LearnerConfig
+from adaptmr.continual.learner import recorded
+from adaptmr.continual.replay import ReplayBuffer
+from adaptmr.continual.strategies.base import StageWork, Strategy
 from adaptmr.continual.task import LOSSES, METRICS, Example, Judgement, Split, Task
 from adaptmr.continual.task_network import Adapter, Layout, Scale, TaskNetwork
 from adaptmr.data.scan import Header, Scan, Stack
@@ -139,3 +146,27 @@ def made_mask() -> Mask:
     positions[::3] = True
     positions[8:12] = True
     return Mask(positions.numpy(), (4,))
+
+
+def made_work(
+    tasks: tuple[Task, ...], strategy: Strategy, steps: int = 6, **config: Any
+) -> StageWork:
+    """The stage of the last task, the buffer filled by the network as it is."""
+    settings = LearnerConfig(
+        **{"batch_size": 2, "replay_batch_size": 2, "accelerator": "cpu", **config}
+    )
+    network, mask = made_network(), made_mask()
+    buffer = ReplayBuffer(settings.buffer, mask)
+    place, memory = torch.device("cpu"), dict[str, Tensor]()
+
+    def work(index: int) -> StageWork:
+        seen = tasks[: index + 1]
+        return StageWork(index, seen, network, mask, buffer, settings, steps, place, memory)
+
+    for index in range(len(tasks) - 1):
+        before = work(index)
+        strategy.after(before)
+        if strategy.replays:
+            record = partial(recorded, before)
+            buffer = buffer.admit(tasks[index], record, np.random.default_rng(index))
+    return work(len(tasks) - 1)

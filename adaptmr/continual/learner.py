@@ -263,7 +263,7 @@ class ContinualLearner:
         buffer = None
         if self.strategy.replays:
             generator = np.random.default_rng((self.config.seed, BUFFER, work.index))
-            buffer = work.buffer.admit(work.task, partial(_recorded, work), generator)
+            buffer = work.buffer.admit(work.task, partial(recorded, work), generator)
         clock.stop()
         scores = evaluate(self._held, Split.TEST, reconstruction_of(work))
         trained = self._trained(work.tasks)
@@ -338,7 +338,8 @@ class ContinualLearner:
         return torch.device("cuda" if available else "cpu")
 
 
-def _recorded(work: StageWork, example: Example) -> Recorded:
+def recorded(work: StageWork, example: Example) -> Recorded:
+    """What the network of a stage, and that of its task, say of an example."""
     target = example.target
     size = (target.shape[1], target.shape[2])
     with torch.no_grad():
