@@ -20,6 +20,7 @@ from adaptmr.cli import (
     registry,
     sampling,
     scans,
+    schedule,
     training,
     workflow,
 )
@@ -38,6 +39,7 @@ app = typer.Typer(
 for room in (scans, reconstruction, training, adaptation, sampling, benchmark, workflow):
     app.add_typer(room.commands)
 app.add_typer(registry.commands, name="registry")
+app.add_typer(schedule.commands, name="schedule")
 
 
 @app.callback(invoke_without_command=True)

@@ -106,11 +106,18 @@ def test_many_small_steps_down_are_forgetting() -> None:
     assert check.spare == pytest.approx(-0.002)
 
 
-def test_history_of_other_data_is_not_compared() -> None:
+def test_history_counts_on_the_cases_that_both_saw() -> None:
     config = gates(metrics={"ssim": {"margin": 0.005, "forgetting": 0.01}})
-    other = evidence({"knee": SERVING + 0.05}, "v0", data={"knee": "other"})
     now = evidence({"knee": SERVING})
-    assert judge(config, now, now, [other]).verdict is Verdict.PASS
+    better = measurement("knee", SERVING + 0.05)
+    for common, verdict in ((0, Verdict.PASS), (7, Verdict.REVIEW), (8, Verdict.FAIL)):
+        values = tuple(
+            value if index < common else value.model_copy(update={"case": f"other-{index}"})
+            for index, value in enumerate(better.values)
+        )
+        old = better.model_copy(update={"values": values})
+        history = [evidence({"knee": SERVING}, "v0", measurements=(old,))]
+        assert judge(config, now, now, history).verdict is verdict
 
 
 def test_a_planted_calibration_drift_is_stopped() -> None:

@@ -107,20 +107,16 @@ def worst_deciles(config: GateConfig, candidate: Evidence, champion: Evidence) -
 def forgetting(
     config: GateConfig, candidate: Evidence, history: Sequence[Evidence]
 ) -> Iterator[Check]:
-    """Each task against the earlier champion that was best at it, on the same data."""
+    """Each task against the earlier champion that was best at it, on the cases that both saw."""
     for one in _gated(config, candidate):
         limit = config.metrics[one.metric].forgetting
         if limit is None:
             continue
-        known = (
-            (find(old.measurements, one.task, one.metric), old.data.get(one.task))
-            for old in history
-        )
-        data = candidate.data.get(one.task)
+        known = (find(old.measurements, one.task, one.metric) for old in history)
         earlier = [
             paired(one, old, ALL)
-            for old, of in known
-            if old is not None and of == data and old.protocol == one.protocol
+            for old in known
+            if old is not None and old.protocol == one.protocol
         ]
         losses = [pair for pair in earlier if pair.count]
         if not losses:

@@ -30,7 +30,7 @@ class CaseValue(_Value):
     """One number of one test case."""
 
     case: str
-    """Pseudonymous key of the scan: what pairs the values of two banks."""
+    """Key of the scan, of its content: what pairs the values of two banks."""
     subject: str
     """Pseudonymous key of the subject; a subject may have several cases."""
     strata: tuple[str, ...]
@@ -69,7 +69,7 @@ class Evidence(_Value):
     bank: str
     """Fingerprint of the bank."""
     data: dict[str, str]
-    """sha256 of the test data of each task: only numbers of equal data are compared."""
+    """sha256 of the test data of each task: candidate and champion need equal ones."""
     measurements: tuple[Measurement, ...]
     intervals: tuple[Intervals, ...] = ()
     residuals: tuple[Measurement, ...] = ()

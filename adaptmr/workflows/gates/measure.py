@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -39,6 +39,8 @@ PROTOCOL: Final = ProtocolName.FASTMRI_VOLUME
 RESIDUAL: Final = "residual"
 _METRICS: Final = {"ssim": Better.HIGHER, "psnr": Better.HIGHER, "nmse": Better.LOWER}
 _COVERAGE, _WIDTH = "coverage", "width"
+_LENGTH: Final = 12
+"""Characters of a hash that stand for a scan or a subject."""
 
 
 def measure(
@@ -69,9 +71,10 @@ def measure(
             result = _in_memory(bank.reconstruct(scan, batch_size=batch_size, device=place))
             seconds.append((time.perf_counter() - begun) / scan.slices)
             seen.add(subject_of(scan))
+            case = sha256(place_of_scans / scan.name)[:_LENGTH]
             for name, value in _values(bank, scan, result).items():
-                found[name].append(_case(scan, value))
-        data[task] = _digest(place_of_scans)
+                found[name].append(_case(scan, case, value))
+        data[task] = _digest([value.case for value in found[RESIDUAL]])
         measurements += [
             Measurement(
                 task=task,
@@ -147,10 +150,10 @@ def _residual(bank: ReconstructionBank, scan: Scan, result: BankReconstruction) 
     return value if math.isfinite(value) else None
 
 
-def _case(scan: Scan, value: float | None) -> CaseValue:
+def _case(scan: Scan, case: str, value: float | None) -> CaseValue:
     field = scan.header.field_strength
     return CaseValue(
-        case=_key(scan.name),
+        case=case,
         subject=_key(subject_of(scan)),
         strata=(
             stratum(scan.header),
@@ -163,13 +166,11 @@ def _case(scan: Scan, value: float | None) -> CaseValue:
 
 def _key(name: str) -> str:
     """A name as it may stand in records: a file may be named after a person."""
-    return hashlib.sha256(name.encode()).hexdigest()[:12]
+    return hashlib.sha256(name.encode()).hexdigest()[:_LENGTH]
 
 
-def _digest(folder: Path) -> str:
-    files = sorted(folder.glob("*.h5"))
-    listed = [[file.name, sha256(file)] for file in files]
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+def _digest(cases: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(cases)).encode()).hexdigest()
 
 
 def _made_from(provenance: JsonValue) -> set[str]:

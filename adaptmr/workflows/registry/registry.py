@@ -191,7 +191,7 @@ class Registry:
                 "bank": version.bank,
                 "manifest": sha256(folder / MANIFEST),
                 "verdict": version.verdict.value,
-                "trigger": version.trigger.value,
+                "trigger": candidate.trigger.value,
             }
             self._record(state, Event.REGISTERED, details)
             return version.name

@@ -65,12 +65,16 @@ def check_promotion(
         for e in entries
         if e.event is Event.APPROVED and e.text("version") == name and e.number > since
     }
+    drifted = any(
+        e.event is Event.REGISTERED
+        and e.text("version") == name
+        and e.text("trigger") == Trigger.DRIFT
+        for e in entries
+    )
     asked = {
         "the gates ask for a review": 1 if version.verdict is Verdict.REVIEW else 0,
         "it was withdrawn before": 1 if withdrawn else 0,
-        "a drift alarm asked for it, which promotes nothing": 1
-        if version.trigger is Trigger.DRIFT
-        else 0,
+        "a drift alarm asked for it, which promotes nothing": 1 if drifted else 0,
         "the gates ask for persons who approve": version.approvals,
     }
     why, needed = max(asked.items(), key=lambda one: one[1])

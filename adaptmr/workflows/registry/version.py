@@ -92,7 +92,6 @@ class Version(BaseModel):
     buffer: str | None
     """sha256 of the list of its replay buffer."""
     provenance: dict[str, JsonValue]
-    trigger: Trigger
 
     @property
     def name(self) -> str:
@@ -137,7 +136,6 @@ class Version(BaseModel):
             evidence=gates.evidence,
             buffer=None if candidate.buffer is None else _list_digest(candidate.buffer),
             provenance=dict(candidate.provenance),
-            trigger=candidate.trigger,
         )
 
 
