@@ -1,0 +1,384 @@
+"""Is anything forgotten? Five tasks one after another, by every strategy that there is.
+
+The studies are those of ``continual_data.py``. A small VarNet is trained for the reconstruction of
+T1-weighted heads; then it is fine-tuned for tissue segmentation (T1), tumour segmentation (FLAIR),
+detection of white-matter lesions (T2, 3-D) and the share of fluid (proton density), each judged by
+a frozen network that saw fully sampled images of other subjects. All numbers are of the test
+subjects. On the *retained* scale zero-filled images have 0 and fully sampled ones 1, so that tasks
+of different units can be averaged; forgetting, average and transfer are given on it.
+
+Finished trainings are not run again: the script may be stopped, and called with more strategies.
+
+    python benchmarks/continual_data.py --data DATA --out STUDIES
+    python benchmarks/continual.py --studies STUDIES --work WORK --json continual.json
+"""
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptmr.continual.config import BufferConfig, LearnerConfig
+from adaptmr.continual.learner import ContinualLearner
+from adaptmr.continual.strategies.base import Strategy
+from adaptmr.continual.strategies.registry import STRATEGIES
+from adaptmr.continual.strategies.replaying import Mode, Most
+from adaptmr.continual.study import LEARNER, Study
+from adaptmr.continual.task import LOSSES, METRICS, Judgement, Loss, Metric, Split, Task
+from adaptmr.continual.task_files import load_task
+from adaptmr.continual.task_network import Adapter, Layout
+from adaptmr.continual.task_network_files import ResNetJudge, UNetJudge
+from adaptmr.continual.task_training import TaskNetworkTraining
+from adaptmr.data.annotations import LabelMap, Presence, Share
+from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.networks.varnet import VarNetConfig
+from adaptmr.reconstruction.training.cohort import Cohort, fingerprint
+from adaptmr.reconstruction.training.config import SeededSchedule
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import run_folder, train_network
+from adaptmr.sampling.generators import MaskKind, MaskSpec, make_mask
+from adaptmr.sampling.mask import Mask
+from adaptmr.sampling.sources import FixedMask
+from adaptmr.workflows.continual.config import LabelledScans, TaskConfig, TrainedJudge
+from adaptmr.workflows.continual.summary import (
+    Trained,
+    area_under_curve,
+    means,
+    measured,
+    retained,
+    stability_gap,
+)
+from adaptmr.workflows.continual.tasks import train_task
+from adaptmr.workflows.environment import environment
+
+NETWORK = VarNetConfig(cascades=2, channels=8, pools=1, map_channels=4, map_pools=1)
+MASK = MaskSpec(kind=MaskKind.EQUISPACED_FRACTION, acceleration=4, center_fraction=0.08)
+BUFFERS = (4, 10)
+RESULT = "result.json"
+
+
+def judges(studies: Path) -> list[TaskConfig]:
+    """The tasks, in the order they are learned."""
+
+    def classes_of(channels: tuple[int, ...], outputs: int, epochs: int) -> TrainedJudge:
+        return TrainedJudge(
+            architecture=UNetJudge(channels=channels, outputs=outputs),
+            training=TaskNetworkTraining(epochs=epochs, learning_rate=3e-3, accelerator="cpu"),
+        )
+
+    def residual(dimensions: Any, outputs: int, epochs: int, batch: int) -> TrainedJudge:
+        return TrainedJudge(
+            architecture=ResNetJudge(
+                channels=(8, 16, 32, 32), dimensions=dimensions, outputs=outputs
+            ),
+            training=TaskNetworkTraining(
+                epochs=epochs, learning_rate=3e-3, batch_size=batch, accelerator="cpu"
+            ),
+        )
+
+    return [
+        TaskConfig(
+            name="tissue",
+            study=LabelledScans(folder=studies / "t1"),
+            annotation=LabelMap(classes=((1,), (2,), (3,), (4,))),
+            network=classes_of((16, 32, 64), 5, 20),
+        ),
+        TaskConfig(
+            name="tumour",
+            study=LabelledScans(folder=studies / "flair"),
+            annotation=LabelMap(dataset="lesions", classes=((2, 3, 4),)),
+            loss=Loss.DICE_CROSS_ENTROPY,
+            network=classes_of((16, 32, 64), 2, 20),
+        ),
+        TaskConfig(
+            name="lesions",
+            study=LabelledScans(folder=studies / "t2"),
+            annotation=Presence(dataset="lesions", numbers=(1,), pixels=2),
+            metric=Metric.LIKELIHOOD,
+            margin=0.02,
+            adapter=Adapter(layout=Layout.VOLUMES),
+            network=residual(3, 2, 30, 8),
+        ),
+        TaskConfig(
+            name="fluid",
+            study=LabelledScans(folder=studies / "pd"),
+            annotation=Share(numbers=(1,), among=(1, 2, 3, 4)),
+            margin=0.002,
+            network=residual(2, 1, 30, 16),
+        ),
+    ]
+
+
+def pretrained(study: Study, mask: Mask, out: Path, epochs: int) -> Path:
+    """The network of stage 0, trained for the reconstruction of the training subjects."""
+    if not out.exists():
+        found = study.examples(None, LEARNER)
+        training, validation = (
+            tuple(example.scan for example in found[split])
+            for split in (Split.TRAINING, Split.VALIDATION)
+        )
+        cohort = Cohort(training, validation, fingerprint(study.folder, study.scans))
+        schedule = SeededSchedule(
+            epochs=epochs,
+            batch_size=4,
+            learning_rate=2e-3,
+            learning_rate_step=8,
+            accelerator="cpu",
+        )
+        material = Material(cohort, (FixedMask(mask),))
+        train_network(NETWORK, schedule, material, out, run_folder(out))
+    return out
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A strategy with its buffer.
+
+    Attributes:
+        method: name in the table.
+        strategy: what is done.
+        buffer: subjects; None for a strategy that keeps none.
+    """
+
+    method: str
+    strategy: Strategy
+    buffer: int | None
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return self.method.replace(" ", "-").replace(",", "")
+
+
+def arms() -> Iterator[Arm]:
+    """All strategies as they come, those that replay with each buffer, and MOST as published."""
+    for kind, strategy in STRATEGIES.items():
+        if not strategy.replays:
+            yield Arm(kind, strategy(), None)
+    for buffer in BUFFERS:
+        for kind, strategy in STRATEGIES.items():
+            if strategy.replays:
+                yield Arm(f"{kind}, buffer {buffer}", strategy(), buffer)
+        yield Arm(f"most as published, buffer {buffer}", Most(mode=Mode.PAPER), buffer)
+
+
+def tasks_of(studies: Path, work: Path) -> tuple[Task, ...]:
+    """The tasks with their data; those of one study share its scans."""
+    opened = cache(Study.open)
+    first = Task(
+        "reconstruction",
+        Judgement.RECONSTRUCTION,
+        None,
+        LOSSES[Judgement.RECONSTRUCTION][0],
+        METRICS[Judgement.RECONSTRUCTION][0],
+        0.005,
+        opened(studies / "t1").examples(None, LEARNER),
+    )
+    found = [first]
+    for config in judges(studies):
+        folder = work / "tasks" / config.name
+        if not folder.exists():
+            trained = train_task(config, folder)
+            print(f"{config.name}: {trained.metric} {trained.score:.3f} of full images", flush=True)
+        study = config.study.folder if isinstance(config.study, LabelledScans) else studies
+        stored = load_task(folder)
+        examples = opened(study).examples(config.annotation, LEARNER, volumes=config.volumes)
+        found.append(stored.on(examples))
+    return tuple(found)
+
+
+def run(
+    arm: Arm, seed: int, tasks: tuple[Task, ...], network: Path, mask: Mask, work: Path, steps: int
+) -> Trained:
+    """One training of a strategy; read from where it was left when it was done before."""
+    folder = work / "runs" / arm.folder / str(seed)
+    result = folder / RESULT
+    if not result.exists():
+        config = LearnerConfig(
+            steps=steps,
+            batch_size=4,
+            replay_batch_size=4,
+            learning_rate=1e-3,
+            every=max(1, steps // 2),
+            buffer=BufferConfig(capacity=arm.buffer or 4),
+            seed=seed,
+            accelerator="cpu",
+        )
+        learner = ContinualLearner(tasks, arm.strategy, config)
+        learned = learner.run(checkpoint.load(network), mask, folder / "stages")
+        folder.mkdir(parents=True, exist_ok=True)
+        result.write_text(Trained.of(learned).model_dump_json() + "\n")
+        shutil.rmtree(folder / "stages")
+    return Trained.model_validate_json(result.read_bytes())
+
+
+def row_of(arm: Arm, seed: int, trained: Trained) -> dict[str, Any]:
+    """The measures of one training; those of a matrix only where there is a stage for each task."""
+    found = means([trained])
+    last = found.matrix.diagonal() if arm.method == "per-task" else found.matrix[-1]
+    kept = found.retained.diagonal() if arm.method == "per-task" else found.retained[-1]
+    row = {
+        "method": arm.method,
+        "buffer": arm.buffer,
+        "seed": seed,
+        "n": len(next(iter(trained.stages[0].scores.values())).subjects),
+        "protocol": "mean over test subjects",
+        "average": float(kept.mean()),
+        "scores": dict(zip(trained.tasks, last.tolist(), strict=True)),
+        "retained": dict(zip(trained.tasks, kept.tolist(), strict=True)),
+        "area_under_curve": area_under_curve(trained, "lesions"),
+        "seconds": sum(stage.seconds for stage in trained.stages),
+        "buffer_bytes": max(stage.buffer_bytes for stage in trained.stages),
+        "matrix": found.matrix.tolist(),
+    }
+    if trained.one_by_one and arm.method != "per-task":
+        everything = measured([retained([trained])])
+        row |= {name: value.mean for name, value in everything.items()}
+        row["stability_gap"] = stability_gap([trained])
+    return row
+
+
+def summary_of(arm: Arm, runs: Sequence[Trained]) -> dict[str, Any]:
+    """Mean over seeds, standard deviation over seeds, and intervals over test subjects."""
+    rows = [row_of(arm, seed, trained) for seed, trained in enumerate(runs)]
+    summary: dict[str, Any] = {"method": arm.method, "buffer": arm.buffer, "seeds": len(runs)}
+    for name in ("average", "forgetting", "backward_transfer", "stability_gap", "seconds"):
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if values:
+            summary[name] = float(np.mean(values))
+            summary[f"{name}_deviation"] = (
+                float(np.std(values, ddof=1)) if len(values) > 1 else None
+            )
+    summary["scores"] = {
+        task: float(np.mean([row["scores"][task] for row in rows])) for task in rows[0]["scores"]
+    }
+    summary["retained"] = {
+        task: float(np.mean([row["retained"][task] for row in rows])) for task in rows[0]["scores"]
+    }
+    curves = [row["area_under_curve"] for row in rows if row["area_under_curve"] is not None]
+    summary["area_under_curve"] = float(np.mean(curves)) if curves else None
+    summary["buffer_bytes"] = rows[0]["buffer_bytes"]
+    if all(trained.one_by_one for trained in runs) and arm.method != "per-task":
+        everything = measured([retained([trained]) for trained in runs])
+        summary["intervals"] = {name: [value.low, value.high] for name, value in everything.items()}
+    return summary
+
+
+def table(summaries: Sequence[dict[str, Any]], references: dict[str, dict[str, float]]) -> str:
+    """The summaries as Markdown."""
+    tasks = list(references["zero_filled"])
+    lines = [
+        "| strategy | seeds | forgetting | average | backward transfer | stability gap |"
+        + "".join(f" {task} |" for task in tasks)
+        + " AUC lesions | s |",
+        "|---" * (8 + len(tasks)) + "|",
+    ]
+    for name, scores in references.items():
+        cells = "".join(f" {scores[task]:.3f} |" for task in tasks)
+        lines.append(f"| *{name.replace('_', ' ')}* | | | | | |{cells} | |")
+    for each in summaries:
+        of = each.get("intervals", {})
+        cells = [
+            each["method"],
+            str(each["seeds"]),
+            _number(each, "forgetting", of.get("forgetting")),
+            _number(each, "average", of.get("average")),
+            _number(each, "backward_transfer", of.get("backward_transfer")),
+            _number(each, "stability_gap", None),
+            *(f"{each['scores'][task]:.3f}" for task in tasks),
+            "" if each["area_under_curve"] is None else f"{each['area_under_curve']:.3f}",
+            f"{each['seconds']:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _number(summary: dict[str, Any], name: str, interval: list[float] | None) -> str:
+    if name not in summary:
+        return ""
+    deviation = summary[f"{name}_deviation"]
+    spread = "" if deviation is None else f" ± {deviation:.3f}"
+    between = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"{summary[name]:.3f}{spread}{between}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=Path, required=True, help="of continual_data.py")
+    parser.add_argument("--work", type=Path, required=True, help="where trainings are kept")
+    parser.add_argument("--methods", nargs="+", help="all of them when not given")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40, help="of a stage")
+    parser.add_argument("--epochs", type=int, default=12, help="of the first training")
+    parser.add_argument("--only-prepare", action="store_true", help="first network and tasks")
+    parser.add_argument("--only-show", action="store_true", help="of what was done before")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    studies, work = arguments.studies, arguments.work
+    tasks = tasks_of(studies, work)
+    first = Study.open(studies / "t1")
+    mask = make_mask(MASK, first.scans[0].matrix, seed=0)
+    network = pretrained(first, mask, work / "network", arguments.epochs)
+    chosen = [arm for arm in arms() if not arguments.methods or arm.method in arguments.methods]
+    done: dict[str, list[Trained]] = defaultdict(list)
+    for seed in range(0 if arguments.only_prepare else arguments.seeds):
+        for arm in chosen:
+            there = (work / "runs" / arm.folder / str(seed) / RESULT).exists()
+            if arguments.only_show and not there:
+                continue
+            trained = run(arm, seed, tasks, network, mask, work, arguments.steps)
+            done[arm.method].append(trained)
+            if not there:
+                row = row_of(arm, seed, trained)
+                text = ", ".join(
+                    f"{name} {row[name]:.3f}"
+                    for name in ("forgetting", "average", "backward_transfer", "seconds")
+                    if name in row
+                )
+                print(f"seed {seed}, {arm.method}: {text}", flush=True)
+    if not done:
+        return
+    finished = [arm for arm in chosen if arm.method in done]
+    some = done[finished[0].method][0]
+    references = {
+        name: {task: scores[task].value for task in some.tasks}
+        for name, scores in (("zero_filled", some.zero_filled), ("full", some.full))
+    }
+    before = some.stages[0].scores
+    references["before"] = {task: before[task].value for task in some.tasks}
+    summaries = [summary_of(arm, done[arm.method]) for arm in finished]
+    print(table(summaries, references))
+    if arguments.json:
+        rows = [
+            row_of(arm, seed, trained)
+            for arm in finished
+            for seed, trained in enumerate(done[arm.method])
+        ]
+        result = {
+            "benchmark": "continual",
+            "rows": rows,
+            "summaries": summaries,
+            "references": references,
+            "settings": {
+                "steps": arguments.steps,
+                "mask": MASK.model_dump(mode="json"),
+                "network": NETWORK.model_dump(mode="json"),
+                "matrix": list(first.scans[0].matrix),
+            },
+            "environment": environment(),
+        }
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
