@@ -16,6 +16,7 @@ from adaptmr import __version__
 from adaptmr.cli import (
     adaptation,
     benchmark,
+    continual,
     reconstruction,
     registry,
     sampling,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 for room in (scans, reconstruction, training, adaptation, sampling, benchmark, workflow):
     app.add_typer(room.commands)
+app.add_typer(continual.commands, name="continual")
 app.add_typer(registry.commands, name="registry")
 app.add_typer(schedule.commands, name="schedule")
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, PositiveFloat
 from adaptmr.continual import task_network_files
 from adaptmr.continual.study import judgement, outputs
 from adaptmr.continual.task import Example, Loss, Metric, Split, Task
-from adaptmr.continual.task_network import TaskNetwork
+from adaptmr.continual.task_network import Layout, TaskNetwork
 from adaptmr.data.annotations import Annotation
 from adaptmr.data.files import complete_folder
 from adaptmr.data.manifest import check_manifest, read_description, write_manifest
@@ -49,6 +49,11 @@ class StoredTask:
 
     description: TaskDescription
     network: TaskNetwork
+
+    @property
+    def volumes(self) -> bool:
+        """Whether all slices of a scan are judged together."""
+        return self.network.adapter.layout is Layout.VOLUMES
 
     def on(self, examples: Mapping[Split, tuple[Example, ...]]) -> Task:
         """The task with its data.

@@ -35,7 +35,9 @@ class TrainedTask(BaseModel):
     """Number of these."""
 
 
-def train_task(config: TaskConfig, out: Path, *, overwrite: bool = False) -> TrainedTask:
+def train_task(
+    config: TaskConfig, out: Path, *, overwrite: bool = False, resume: bool = True
+) -> TrainedTask:
     """Train, or take over, the network of a task.
 
     A training that was stopped continues; its state is in ``<out>.run`` meanwhile.
@@ -44,6 +46,7 @@ def train_task(config: TaskConfig, out: Path, *, overwrite: bool = False) -> Tra
         config: the task.
         out: folder of the task; appears complete at the end.
         overwrite: whether an existing folder may be replaced.
+        resume: whether to continue a training that was stopped; otherwise it is thrown away.
 
     Raises:
         BadInputError: the data or the network cannot be used, or the folder exists.
@@ -60,7 +63,7 @@ def train_task(config: TaskConfig, out: Path, *, overwrite: bool = False) -> Tra
         if isinstance(config.network, GivenJudge):
             _adopted(config, config.network, folder)
         else:
-            _trained(config, config.network, examples, folder, run / "training")
+            _trained(config, config.network, examples, folder, run / "training", resume)
         task = _task(config, task_network_files.load(folder), examples)
         task.check_network()
         scores = scores_on_full(task, Split.VALIDATION)
@@ -99,12 +102,13 @@ def _trained(
     examples: Mapping[Split, tuple[Example, ...]],
     folder: Path,
     run: Path,
+    resume: bool,
 ) -> None:
     module = task_network_files.build(network.architecture, network.seed)
     new = TaskNetwork(module, config.adapter, outputs(config.annotation), None, str(network.seed))
     task = _task(config, new, examples)
     require_one_size(task)
-    record = train(task, network.training, run)
+    record = train(task, network.training, run, resume=resume)
     provenance = {
         "network": network.model_dump(mode="json"),
         "curve": list(record.curve),

@@ -32,6 +32,8 @@ DYNAMIC_RANGE = 80.0
 
 _LEVELS = 255  # the last of the 256 palette entries marks what is not finite
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
+_PAINT = 0.45
+"""Share of the colour where a class is laid over an image."""
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -85,6 +87,52 @@ def magnitude_picture(image: Tensor, window: tuple[float, float]) -> bytes:
         UsageError: the image has another number of axes.
     """
     return _mapped(image.abs(), *window, "grey")
+
+
+def overlay_picture(image: Tensor, classes: Tensor | None, window: tuple[float, float]) -> bytes:
+    """A magnitude image in grey with a map of classes laid over it in colour.
+
+    Args:
+        image: (rows, columns).
+        classes: (rows, columns) whole numbers; 0 leaves the image as it is. None for no map.
+        window: the values drawn black and white; those beyond are clipped.
+
+    Returns:
+        PNG of (rows, columns) pixels.
+
+    Raises:
+        UsageError: the map is of another size than the image.
+    """
+    if classes is None:
+        return magnitude_picture(image, window)
+    if classes.shape != image.shape:
+        raise UsageError(
+            "a map of classes differs from its image in shape",
+            got=tuple(classes.shape),
+            expected=tuple(image.shape),
+        )
+    span = window[1] - window[0] if window[1] > window[0] else 1.0
+    grey = ((image.detach().cpu().abs() - window[0]) / span).clamp(0, 1).nan_to_num()
+    colours = torch.tensor([_rgb(name) for name in _SERIES]) / 255
+    numbers = classes.detach().cpu().long()
+    paint = colours[(numbers - 1) % len(_SERIES)]
+    mixed = torch.where(
+        (numbers > 0)[..., None], (1 - _PAINT) * grey[..., None] + _PAINT * paint, grey[..., None]
+    )
+    stream = io.BytesIO()
+    pixels = (255 * mixed).round().to(torch.uint8).numpy()
+    Image.fromarray(pixels, mode=None).save(stream, format="PNG", optimize=False)
+    return stream.getvalue()
+
+
+def class_swatch(number: int) -> bytes:
+    """One pixel of the colour in which `overlay_picture` lays a class over an image."""
+    return swatch(_rgb(_SERIES[(number - 1) % len(_SERIES)]))
+
+
+def _rgb(name: str) -> Colour:
+    red, green, blue = (int(name[start : start + 2], 16) for start in (1, 3, 5))
+    return red, green, blue
 
 
 def error_picture(image: Tensor, target: Tensor, largest: float) -> bytes:
