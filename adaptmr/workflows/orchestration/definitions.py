@@ -36,7 +36,8 @@ def definitions(out: Path) -> "Definitions":
     work = opened(out)
     assets = {stage.name: _asset(stage) for stage in work.stages}
     checks = [_check(stage, assets[stage.name]) for stage in work.stages if stage.check is not None]
-    job = dagster.define_asset_job(JOB, selection="*", executor_def=_executor(work.config))
+    every = dagster.AssetSelection.assets(*assets.values())
+    job = dagster.define_asset_job(JOB, selection=every, executor_def=_executor(work.config))
     return dagster.Definitions(
         assets=list(assets.values()),
         asset_checks=checks,

@@ -5,7 +5,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
-from adaptmr.reconstruction.bank import persistence
 from adaptmr.workflows.bank_training.course import Course, Pairs
 from adaptmr.workflows.bank_training.run import begin, described, finish, last_masks
 from adaptmr.workflows.bank_training.steps import Step
@@ -123,11 +122,4 @@ class BankStages(Gathering):
         return step
 
     def _surrogate(self) -> Step:
-        found = self.surrogate
-        assert found is not None  # noqa: S101 - there is no such stage without
-        return found
-
-
-def bank_fingerprint(step: Step) -> str:
-    """sha256 of the manifest of the bank of a step."""
-    return persistence.fingerprint(step.folder / BANK)
+        return self.surrogate or self.uncertainties

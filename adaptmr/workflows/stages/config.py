@@ -14,9 +14,11 @@ from pydantic import (
 )
 
 from adaptmr.data.simulation import SimulationConfig
+from adaptmr.reconstruction.training.config import Schedule
 from adaptmr.workflows.bank_training.config import BankRecipe, BankTraining
 from adaptmr.workflows.benchmark.config import BenchmarkChoices, BenchmarkConfig
 from adaptmr.workflows.config import load_config
+from adaptmr.workflows.gates.config import GateConfig
 from adaptmr.workflows.stages.split import SplitConfig
 
 Place = Annotated[Path, AfterValidator(Path.absolute)]
@@ -129,6 +131,19 @@ class Benchmark(WorkflowConfig, BenchmarkChoices):
         )
 
 
+class Retrain(WorkflowConfig):
+    """New scans to a better bank, or to the reason why the one that serves stays."""
+
+    workflow: Literal[WorkflowKind.RETRAIN]
+    registry: Place
+    """Folder of the versions of the bank; made by the first."""
+    gates: GateConfig
+    """What a candidate has to fulfil; fixed before it is trained."""
+    further: Schedule = Schedule()
+    """How the networks of the bank that serves are trained further. Where none serves yet, a bank
+    is trained as ``training`` says, which otherwise gives sizes, selector, widths and seed."""
+
+
 class _Kind(BaseModel):
     workflow: WorkflowKind
 
@@ -136,6 +151,7 @@ class _Kind(BaseModel):
 _KINDS: dict[WorkflowKind, type[WorkflowConfig]] = {
     WorkflowKind.TRAIN_BANK: TrainBank,
     WorkflowKind.BENCHMARK: Benchmark,
+    WorkflowKind.RETRAIN: Retrain,
 }
 
 

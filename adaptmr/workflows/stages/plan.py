@@ -10,8 +10,9 @@ from adaptmr.errors import UsageError
 from adaptmr.workflows.bank_training.steps import NotDoneError, Step, Steps
 from adaptmr.workflows.stages.bank import BankStages
 from adaptmr.workflows.stages.benchmark import BenchmarkStages
-from adaptmr.workflows.stages.config import Benchmark, WorkflowConfig, load_workflow
+from adaptmr.workflows.stages.config import Benchmark, Retrain, WorkflowConfig, load_workflow
 from adaptmr.workflows.stages.gathering import Gathering, Stage
+from adaptmr.workflows.stages.retrain import RetrainStages
 
 WORKFLOW: Final = "workflow.yaml"
 _STEPS: Final = "steps"
@@ -43,6 +44,8 @@ def opened(out: Path, *, look_only: bool = False) -> Gathering:
     steps = Steps(out / _STEPS, look_only)
     if isinstance(config, Benchmark):
         return BenchmarkStages(config, out, steps)
+    if isinstance(config, Retrain):
+        return RetrainStages(config, out, steps)
     return BankStages(config, out, steps)
 
 

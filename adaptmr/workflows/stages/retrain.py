@@ -1,0 +1,277 @@
+"""The stages of a retraining: from new scans to a bank that serves, or to the reason why not.
+
+The bank that serves is trained further on all scans of the store; where none serves yet, one is
+trained anew. Gates compare the two on sealed subjects, and only what passes is promoted.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from adaptmr.data.files import complete_file
+from adaptmr.errors import BadInputError, GateError
+from adaptmr.reconstruction.bank import persistence
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import train_network
+from adaptmr.sampling.sources import FixedMask
+from adaptmr.workflows.bank_training.config import PairTraining
+from adaptmr.workflows.bank_training.course import Course, load_masks, plain
+from adaptmr.workflows.bank_training.steps import NotDoneError, Step
+from adaptmr.workflows.gates.config import Verdict
+from adaptmr.workflows.gates.result import GateReport
+from adaptmr.workflows.registry.judged import read_judged, write_judged
+from adaptmr.workflows.registry.judging import JudgeConfig, judge_bank
+from adaptmr.workflows.registry.registry import Registry
+from adaptmr.workflows.registry.version import Candidate
+from adaptmr.workflows.stages.bank import BANK, BankStages
+from adaptmr.workflows.stages.config import Retrain
+from adaptmr.workflows.stages.gathering import Stage, publish
+from adaptmr.workflows.stages.split import Part
+
+TASK: Final = "reconstruction"
+"""What a bank is judged by."""
+REGISTERED: Final = "registered.json"
+GATES: Final = "gates"
+_CHAMPION: Final = "champion.json"
+
+
+class _Pinned(BaseModel):
+    """The bank that a retraining goes on from; the same one until it is asked for another thing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: str
+    """sha256 of the data and the configuration."""
+    version: str | None
+    """Name of the version that served then; None where none did."""
+    bank: str | None
+    """Its fingerprint."""
+
+
+class Registered(BaseModel):
+    """What became of a candidate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    verdict: Verdict
+    serves: bool
+    """Whether it was promoted."""
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Further(Course):
+    """A training that goes on from a bank: its sampler and its masks stay as they are.
+
+    Attributes:
+        champion: step of that bank.
+    """
+
+    champion: Step
+
+    def sampler(self) -> Step:
+        """The sampler of the bank."""
+        return self.champion
+
+    def uncertainties(self, sampler: Step) -> Step:  # noqa: ARG002 - masks are there
+        """Nothing is measured: the masks are there."""
+        return self.champion
+
+    def surrogate(self, sampler: Step, uncertainties: Step) -> None:
+        """None: networks start from those of the bank."""
+
+    def masks(
+        self,
+        sampler: Step,  # noqa: ARG002 - they are there
+        uncertainties: Step,  # noqa: ARG002
+        surrogate: Step | None,  # noqa: ARG002
+    ) -> Step:
+        """The masks of the bank."""
+        return self.champion
+
+    def network(self, index: int, masks: Step, surrogate: Step | None) -> Step:  # noqa: ARG002
+        """Train the network of one mask further."""
+        config, mask = self.config, load_masks(masks).masks[index]
+        before = self.champion.folder / "networks" / str(index)
+
+        def compute(result: Path, work: Path) -> None:
+            material = Material(self.data.cohort, (FixedMask(mask),), initial=before)
+            schedule = self.seeded(config.pairs)
+            train_network(config.architecture, schedule, material, result / "network", work)
+
+        reads = [plain(config.architecture), plain(config.pairs), config.seed, index]
+        needs = (self.data.step, self.champion)
+        return self.steps.done(f"network-{index}", 1, reads, needs, compute)
+
+
+@dataclass(frozen=True, eq=False)
+class RetrainStages(BankStages):
+    """The stages of a retraining."""
+
+    config: Retrain
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """In an order in which they can be run."""
+        gathering = super(BankStages, self).stages
+        first, *others = self.training_stages
+        return (
+            *gathering,
+            Stage("champion", ("validate",), self.pin),
+            replace(first, needs=("champion",)),
+            *others,
+            Stage(GATES, (BANK,), lambda: self.judged, self.check),
+            Stage("register", (GATES,), lambda: self.registered),
+        )
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of what is made for people and other commands, within the folder."""
+        return (*super().published, GATES, REGISTERED)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Where versions are kept."""
+        return Registry(self.config.registry)
+
+    def pin(self) -> Step:
+        """Settle what is gone on from, and by which gates, before anything is trained."""
+        pinned, serves = self._pinned, self._serving
+        mine = self._registered.version if self._registered else None
+        asked = self._asked
+        known = pinned is not None and pinned.asked == asked
+        if not known or pinned is None or serves not in (pinned.version, mine):
+            if self.steps.look_only:
+                raise NotDoneError("champion")
+            self.registry.freeze_gates(self.config.gates)
+            (self.out / REGISTERED).unlink(missing_ok=True)
+            bank = None if serves is None else persistence.fingerprint(self._bank_of(serves))
+            chosen = _Pinned(asked=asked, version=serves, bank=bank)
+            with complete_file(self.out / _CHAMPION, overwrite=True) as partial:
+                partial.write_text(chosen.model_dump_json(indent=1) + "\n")
+        return self.champion
+
+    @cached_property
+    def champion(self) -> Step:
+        """The bank that is gone on from; a step without a folder's content where there is none."""
+        if self._pinned is None:
+            return self.pin()
+        version = self._pinned.version
+        folder = self.out if version is None else self._bank_of(version)
+        return Step("champion", self._pinned.bank or "", folder)
+
+    @cached_property
+    def course(self) -> Course:
+        """The training: further from the champion, or anew where none serves."""
+        course = super().course
+        if not self.champion.key:
+            return course
+        recipe, bank = self.config.training, persistence.load(self.champion.folder)
+        if len(bank) != recipe.masks.masks:
+            raise BadInputError(
+                "the bank that serves has another number of masks",
+                field="training.masks.masks",
+                got=recipe.masks.masks,
+                expected=len(bank),
+                hint="Change the file, or train the other bank for a registry of its own",
+            )
+        pairs = PairTraining.model_validate(self.config.further.model_dump())
+        config = course.config.model_copy(update={"pairs": pairs, "em_rounds": 0})
+        return Further(config, course.data, self.steps, course.device, self.champion)
+
+    @cached_property
+    def judged(self) -> Step:
+        """Measure the candidate beside the champion on the sealed subjects, and judge it."""
+        tests = {TASK: self.prepared.folder / Part.TEST}
+        config = JudgeConfig(tests=tests, gates=self.config.gates)
+
+        def compute(result: Path, _: Path) -> None:
+            found = judge_bank(self.bank.folder / BANK, self.registry, config)
+            write_judged(result / GATES, *found)
+
+        needs = (self.bank, self.champion, self.validated)
+        step = self.steps.done(GATES, 1, self.config.gates.fingerprint, needs, compute)
+        publish(step.folder / GATES, self.out / GATES)
+        return step
+
+    def check(self) -> None:
+        """Refuse a candidate that the gates refuse.
+
+        Raises:
+            GateError: with each check that failed, and by how much.
+        """
+        report = self.report
+        if report.verdict is Verdict.FAIL:
+            failed = [check for check in report.checks if check.verdict is Verdict.FAIL]
+            raise GateError(
+                "the candidate does not pass the gates; the bank that serves stays",
+                file=self.out / GATES / "gates.html",
+                field=failed[0].gate if failed else None,
+                got="; ".join(report.reasons[:3]),
+            )
+
+    @property
+    def report(self) -> GateReport:
+        """What the gates say."""
+        return read_judged(self.judged.folder / GATES)[1]
+
+    @cached_property
+    def registered(self) -> Step:
+        """Register the candidate, and promote it if nobody has to be asked."""
+
+        def compute(_: Path, __: Path) -> None:
+            evidence, report = read_judged(self.judged.folder / GATES)
+            asked = {"data": self.ingested.key, "retraining": self._asked}
+            version = self.registry.register(
+                Candidate(self.bank.folder / BANK, evidence, report, asked)
+            )
+            # Known before it serves: the next run must not take it for what it goes on from.
+            self._write(Registered(version=version, verdict=report.verdict, serves=False))
+            done = self._promoted(version, report)
+            self._write(done)
+
+        return self.steps.done("register", 1, str(self.config.registry), (self.judged,), compute)
+
+    def _promoted(self, version: str, report: GateReport) -> Registered:
+        try:
+            self.registry.promote(version)
+        except GateError as error:
+            return Registered(
+                version=version, verdict=report.verdict, serves=False, why_not=error.what
+            )
+        return Registered(version=version, verdict=report.verdict, serves=True)
+
+    def _write(self, registered: Registered) -> None:
+        with complete_file(self.out / REGISTERED, overwrite=True) as partial:
+            partial.write_text(registered.model_dump_json(indent=1) + "\n")
+
+    @property
+    def _pinned(self) -> _Pinned | None:
+        path = self.out / _CHAMPION
+        return _Pinned.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    @property
+    def _registered(self) -> Registered | None:
+        path = self.out / REGISTERED
+        return Registered.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    @property
+    def _serving(self) -> str | None:
+        return self.registry.state().aliases.champion if self.registry.exists else None
+
+    def _bank_of(self, version: str) -> Path:
+        return self.registry.version_folder(version) / BANK
+
+    @property
+    def _asked(self) -> str:
+        """sha256 of data and configuration; not of where they lie."""
+        free = {"executor", "registry", "ingest"}
+        config = self.config.model_dump(mode="json", exclude=free)
+        asked = [self.validated.key, config]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
