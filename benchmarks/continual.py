@@ -2,9 +2,9 @@
 
 The studies are those of ``continual_data.py``. A small VarNet is trained for the reconstruction of
 T1-weighted heads; then it is fine-tuned for tissue segmentation (T1), tumour segmentation (FLAIR),
-detection of white-matter lesions (T2, 3-D) and the share of fluid (proton density), each judged by
-a frozen network that saw fully sampled images of other subjects. All numbers are of the test
-subjects. On the *retained* scale zero-filled images have 0 and fully sampled ones 1, so that tasks
+detection of white-matter lesions (FLAIR, 3-D) and the share of fluid (proton density), each
+judged by a frozen network that saw fully sampled images of other subjects. All numbers are of the
+test subjects. On the *retained* scale zero-filled images have 0 and fully sampled ones 1, so that tasks
 of different units can be averaged; forgetting, average and transfer are given on it.
 
 Finished trainings are not run again: the script may be stopped, and called with more strategies.
@@ -100,7 +100,7 @@ def judges(studies: Path) -> list[TaskConfig]:
         ),
         TaskConfig(
             name="lesions",
-            study=LabelledScans(folder=studies / "t2"),
+            study=LabelledScans(folder=studies / "spots"),
             annotation=Presence(dataset="lesions", numbers=(1,), pixels=2),
             metric=Metric.LIKELIHOOD,
             margin=0.02,

@@ -5,7 +5,8 @@ Four folders of complex multi-coil scans, each with the ``participants.tsv`` of 
 * ``t1``: real T1-weighted heads with their tissue maps (reconstruction, tissue segmentation);
 * ``flair``: tissue maps of the same brains as FLAIR, each with a simulated tumour (lesion
   segmentation);
-* ``t2``: as T2, half of the scans with small simulated white-matter lesions (classification);
+* ``spots``: as FLAIR, half of the scans with small simulated white-matter lesions
+  (classification);
 * ``pd``: as proton density (regression of the share of fluid).
 
 The signal of the last three follows from the maps by signal equations, with lesions of
@@ -116,9 +117,9 @@ def with_tumour(brain: Volume, generator: np.random.Generator) -> Diseased:
 
 
 def with_spots(brain: Volume, generator: np.random.Generator) -> Diseased:
-    count = int(generator.integers(2, 6))
+    count = int(generator.integers(3, 7))
     centres = in_white_matter(brain, count, generator)
-    spots = np.column_stack([centres, generator.uniform(3.5, 6.0, count)])
+    spots = np.column_stack([centres, generator.uniform(4.0, 7.0, count)])
     return Diseased(brain, Lesions(spots, None, RandomField.draw(generator, 10.0)))
 
 
@@ -137,20 +138,22 @@ def brains(data: Path) -> Iterator[tuple[str, Part, str]]:
         yield subject, part, f"{subject}_{entry['session_id']}"
 
 
-def make_study(
-    data: Path, out: Path, contrast: Contrast, *, size: int, slices: int, coils: int, seed: int
-) -> None:
-    """Write the scans of one contrast, and the table of participants."""
-    sessions = list(brains(data))
-    planned = [entry for entry in sessions for _ in range(POSES[entry[1]])]
-    for number, (_, _, stem) in enumerate(track(planned, str(contrast), len(planned))):
+def make_study(data: Path, out: Path, *, size: int, slices: int, coils: int, seed: int) -> None:
+    """Write the scans of one study, and the table of participants; ``out`` has its name."""
+    sessions, contrast = list(brains(data)), STUDIES[out.name]
+    more = 2 if out.name == "spots" else 1  # a class for a whole scan is little to learn from
+    planned = [
+        entry
+        for entry in sessions
+        for _ in range(POSES[entry[1]] * (more if entry[1] is Part.TASK_TRAINING else 1))
+    ]
+    for number, (_, _, stem) in enumerate(track(planned, out.name, len(planned))):
         kind = "T1w" if contrast is Contrast.T1 else "tissue"
-        stream = (seed, tuple(Contrast).index(contrast), number)
-        generator = np.random.default_rng(stream)
+        generator = np.random.default_rng((seed, list(STUDIES).index(out.name), number))
         anatomy: Volume | Diseased = Volume.load(data / f"{stem}_{kind}.nii.gz", generator)
-        if contrast is Contrast.FLAIR:
+        if out.name == "flair":
             anatomy = with_tumour(anatomy, generator)
-        elif contrast is Contrast.T2 and number % 2:
+        elif out.name == "spots" and number % 2:
             anatomy = with_spots(anatomy, generator)
         config = SimulationConfig(
             seed=seed,
@@ -173,7 +176,7 @@ def make_study(
 STUDIES = {
     "t1": Contrast.T1,
     "flair": Contrast.FLAIR,
-    "t2": Contrast.T2,
+    "spots": Contrast.FLAIR,
     "pd": Contrast.PD,
 }
 
@@ -185,13 +188,13 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=3, help="per scan")
     parser.add_argument("--coils", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    for name, contrast in STUDIES.items():
+    for name in arguments.only:
         make_study(
             arguments.data / "brains",
             arguments.out / name,
-            contrast,
             size=arguments.size,
             slices=arguments.slices,
             coils=arguments.coils,
