@@ -4,8 +4,8 @@ The studies are those of ``continual_data.py``. A small VarNet is trained for th
 T1-weighted heads; then it is fine-tuned for tissue segmentation (T1), tumour segmentation (FLAIR),
 detection of white-matter lesions (FLAIR, 3-D) and the share of fluid (proton density), each
 judged by a frozen network that saw fully sampled images of other subjects. All numbers are of the
-test subjects. On the *retained* scale zero-filled images have 0 and fully sampled ones 1, so that tasks
-of different units can be averaged; forgetting, average and transfer are given on it.
+test subjects. On the *retained* scale zero-filled images have 0 and fully sampled ones 1, so that
+tasks of different units can be averaged; forgetting, average and transfer are given on it.
 
 Finished trainings are not run again: the script may be stopped, and called with more strategies.
 
@@ -50,7 +50,6 @@ from adaptmr.sampling.sources import FixedMask
 from adaptmr.workflows.continual.config import LabelledScans, TaskConfig, TrainedJudge
 from adaptmr.workflows.continual.summary import (
     Trained,
-    area_under_curve,
     means,
     measured,
     retained,
@@ -234,7 +233,6 @@ def row_of(arm: Arm, seed: int, trained: Trained) -> dict[str, Any]:
         "average": float(kept.mean()),
         "scores": dict(zip(trained.tasks, last.tolist(), strict=True)),
         "retained": dict(zip(trained.tasks, kept.tolist(), strict=True)),
-        "area_under_curve": area_under_curve(trained, "lesions"),
         "seconds": sum(stage.seconds for stage in trained.stages),
         "buffer_bytes": max(stage.buffer_bytes for stage in trained.stages),
         "matrix": found.matrix.tolist(),
@@ -263,8 +261,6 @@ def summary_of(arm: Arm, runs: Sequence[Trained]) -> dict[str, Any]:
     summary["retained"] = {
         task: float(np.mean([row["retained"][task] for row in rows])) for task in rows[0]["scores"]
     }
-    curves = [row["area_under_curve"] for row in rows if row["area_under_curve"] is not None]
-    summary["area_under_curve"] = float(np.mean(curves)) if curves else None
     summary["buffer_bytes"] = rows[0]["buffer_bytes"]
     if all(trained.one_by_one for trained in runs) and arm.method != "per-task":
         everything = measured([retained([trained]) for trained in runs])
@@ -278,12 +274,12 @@ def table(summaries: Sequence[dict[str, Any]], references: dict[str, dict[str, f
     lines = [
         "| strategy | seeds | forgetting | average | backward transfer | stability gap |"
         + "".join(f" {task} |" for task in tasks)
-        + " AUC lesions | s |",
-        "|---" * (8 + len(tasks)) + "|",
+        + " s |",
+        "|---" * (7 + len(tasks)) + "|",
     ]
     for name, scores in references.items():
         cells = "".join(f" {scores[task]:.3f} |" for task in tasks)
-        lines.append(f"| *{name.replace('_', ' ')}* | | | | | |{cells} | |")
+        lines.append(f"| *{name.replace('_', ' ')}* | | | | | |{cells} |")
     for each in summaries:
         of = each.get("intervals", {})
         cells = [
@@ -294,7 +290,6 @@ def table(summaries: Sequence[dict[str, Any]], references: dict[str, dict[str, f
             _number(each, "backward_transfer", of.get("backward_transfer")),
             _number(each, "stability_gap", None),
             *(f"{each['scores'][task]:.3f}" for task in tasks),
-            "" if each["area_under_curve"] is None else f"{each['area_under_curve']:.3f}",
             f"{each['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from sklearn.metrics import roc_auc_score
 
 from adaptmr.continual import matrix
 from adaptmr.continual.matrix import Array, Measure, TaskScores
@@ -127,22 +126,6 @@ def stability_gap(pairs: Sequence[Trained]) -> float | None:
                 scaled = matrix.retention(rows, low[old], high[old])
                 gaps.extend(matrix.stability_gap(scaled[0], scaled[1:]))
     return float(np.mean(gaps)) if gaps else None
-
-
-def area_under_curve(trained: Trained, task: str) -> float | None:
-    """Area under the ROC curve over the scans, after the last stage; None where there is none.
-
-    Args:
-        trained: one network.
-        task: a classification into two classes.
-    """
-    scores = trained.stages[-1].scores[task]
-    names = sorted(scores.labels)
-    labels = np.array([scores.labels[name] for name in names])
-    outputs = np.array([scores.outputs[name] for name in names])
-    if outputs.ndim != 2 or outputs.shape[1] != 2 or set(labels.tolist()) != {0.0, 1.0}:
-        return None
-    return float(roc_auc_score(labels, outputs[:, 1] - outputs[:, 0]))
 
 
 @dataclass(frozen=True)
