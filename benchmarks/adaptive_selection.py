@@ -62,10 +62,8 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("mixed", Positions.POINTS, 8, (1, 2, 3, 4, 8)),
-    *(Setting("mixed", *other) for other in KINDS[1:]),
-    *(Setting("homogeneous", *kind) for kind in KINDS),
-    Setting("mixed", Positions.POINTS, 8, (1, 3, 16), seeds=1),  # half an hour for each seed
+    *(Setting(cohort, *kind) for cohort in ("mixed", "homogeneous") for kind in KINDS),
+    Setting("mixed", Positions.POINTS, 8, (1, 2, 3, 4, 8, 16), seeds=1),  # as long as all others
 )
 
 
