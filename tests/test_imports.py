@@ -4,7 +4,10 @@ import statistics
 import subprocess
 import sys
 
-HEAVY = ("torch", "lightning", "monai", "matplotlib", "tensorboard", "torchvision")
+HEAVY = (
+    *("torch", "lightning", "monai", "matplotlib", "tensorboard", "torchvision"),
+    *("dagster", "dask", "distributed"),
+)
 
 
 def _run(code: str) -> str:
