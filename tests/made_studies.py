@@ -6,7 +6,7 @@ from adaptmr.data.annotations import LabelMap, Presence, Share
 from adaptmr.data.participants import Part, write_participants
 from adaptmr.data.simulation import SimulationConfig, simulate
 
-MATRIX = (32, 32)
+MATRIX = (32, 28)
 COILS = 2
 COUNTS = {
     Part.TASK_TRAINING: 3,
