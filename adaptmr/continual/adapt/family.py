@@ -116,12 +116,12 @@ class Change(nn.Module):
 
 
 FAMILY: Final[Mapping[Strategy, Family]] = {
-    Strategy.FULL: Family(Everything, 3e-4),
-    Strategy.SCALE_SHIFT: Family(Scale, 1e-2),
-    Strategy.LOW_RANK: Family(LowRank, 1e-3),
-    Strategy.CONTRIBUTION: Family(LowRank, 1e-3, ranks=Ranks.CONTRIBUTION),
-    Strategy.FIXED_DOWN: Family(FixedDown, 3e-3),
-    Strategy.FOURIER: Family(Spectrum, 3e-3, transform=waves),
-    Strategy.GATED: Family(LowRank, 1e-3, gate=True, penalty=1e-3),
+    Strategy.FULL: Family(Everything, 1e-3),
+    Strategy.SCALE_SHIFT: Family(Scale, 2e-2),
+    Strategy.LOW_RANK: Family(LowRank, 4e-3),
+    Strategy.CONTRIBUTION: Family(LowRank, 4e-3, ranks=Ranks.CONTRIBUTION),
+    Strategy.FIXED_DOWN: Family(FixedDown, 1e-2),
+    Strategy.FOURIER: Family(Spectrum, 1e-2, transform=waves),
+    Strategy.GATED: Family(LowRank, 4e-3, gate=True, penalty=1e-3),
 }
 """Every strategy there is."""

@@ -28,6 +28,7 @@ from adaptmr.reconstruction.networks.varnet import VarNet
 from adaptmr.reconstruction.training.cohort import Cohort
 from adaptmr.reconstruction.training.config import SeededSchedule
 from adaptmr.reconstruction.training.data import (
+    Emphasis,
     Material,
     Plan,
     training_plans,
@@ -73,6 +74,7 @@ def adapt_network(
     run: Path,
     *,
     acquired: bool = False,
+    emphasis: Emphasis | None = None,
     overwrite: bool = False,
     resume: bool = True,
 ) -> Path:
@@ -91,6 +93,7 @@ def adapt_network(
         run: folder of the training while it runs.
         acquired: whether the scans were acquired with the mask and have no targets: the network
             then learns from lines that are hidden from it (`held_out`).
+        emphasis: slices that come more often.
         overwrite: whether an existing ``out`` may be replaced.
         resume: whether to continue an adaptation that was stopped.
 
@@ -111,7 +114,7 @@ def adapt_network(
             hint="Adapt on fully sampled scans",
         )
     source = SeenPart(mask, config.hidden) if acquired else FixedMask(mask)
-    material = Material(cohort, (source,))
+    material = Material(cohort, (source,), emphasis)
     base = fingerprint(network)
     family = FAMILY[config.strategy]
     layers = layers_of(network, config.rank)

@@ -92,6 +92,15 @@ class SurrogateRefinement(RefineConfig):
 Refinement = Annotated[CapturedRefinement | SurrogateRefinement, Field(discriminator="kind")]
 
 
+class PairAdapter(BaseModel):
+    """A small change of the surrogate in place of a network that is free."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: PositiveInt = 4
+    """Of the change of each layer."""
+
+
 class PairTraining(Schedule):
     """How the network of each mask is trained."""
 
@@ -100,6 +109,10 @@ class PairTraining(Schedule):
     shared_maps: bool = False
     """Whether all networks keep the surrogate's network of coil maps as it is; of a VarNet with a
     warm start."""
+    adapter: PairAdapter | None = None
+    """Whether each network is the surrogate with a low-rank change of its own; needs a warm start.
+    A smaller class of banks, quicker to train from few scans. Each network is free when not
+    given."""
     emphasis: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of an epoch's slices that is taken from the mask's own cluster, the rest being taken
     from all; with 0 every network sees all slices alike, as published."""
@@ -190,6 +203,8 @@ class BankRecipe(BaseModel):
         warm = self.surrogate is not None and self.pairs.warm_start
         if self.pairs.shared_maps and not (warm and self.architecture.kind == "varnet"):
             raise ValueError("shared_maps needs a varnet that starts from a surrogate")
+        if self.pairs.adapter is not None and (self.pairs.shared_maps or not warm):
+            raise ValueError("an adapter needs a warm start from a surrogate, and no shared_maps")
         return self
 
     @property

@@ -31,6 +31,7 @@ from adaptmr.sampling.refinement import CapturedVariance, Scorer
 from adaptmr.sampling.sources import FixedMask, MaskSource, UncertaintyDraws
 from adaptmr.sampling.uncertainty import UncertaintyMap
 from adaptmr.workflows.bank_training.calibration import calibrated
+from adaptmr.workflows.bank_training.change import train_change
 from adaptmr.workflows.bank_training.choosing import Judged, fitted_selector
 from adaptmr.workflows.bank_training.config import BankTraining, SurrogateRefinement, WidthTraining
 from adaptmr.workflows.bank_training.data import BankData
@@ -164,16 +165,16 @@ class Course:
         emphasis = self._emphasis(masks, index)
 
         def compute(result: Path, work: Path) -> None:
+            initial = None if warm is None else warm.folder / "network"
+            schedule, out = self.seeded(config.pairs), result / "network"
+            if initial is not None and config.pairs.adapter is not None:
+                rank, cohort = config.pairs.adapter.rank, self.data.cohort
+                train_change(initial, cohort, mask, emphasis, schedule, rank, out, work)
+                return
             material = Material(
-                self.data.cohort,
-                (FixedMask(mask),),
-                emphasis,
-                None if warm is None else warm.folder / "network",
-                config.pairs.frozen,
+                self.data.cohort, (FixedMask(mask),), emphasis, initial, config.pairs.frozen
             )
-            train_network(
-                config.architecture, self.seeded(config.pairs), material, result / "network", work
-            )
+            train_network(config.architecture, schedule, material, out, work)
 
         reads = [
             plain(config.architecture),

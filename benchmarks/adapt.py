@@ -1,0 +1,369 @@
+"""A network of one site is given 4, 16 or 64 scans of another: which change of weights pays?
+
+A small VarNet is trained on T1-weighted heads under one fixed mask of lines, 4x. It then meets
+
+* ``site``: twice the coils elsewhere, a third of the SNR, another field strength (phase);
+* ``contrast``: T2 of the same kind of brains, simulated from tissue labels, without skulls;
+* ``acceleration``: a mask of 8x;
+* ``new mask``: equispaced lines, 4x, where the trained mask has variable density;
+
+and is adapted by every strategy from scans of subjects that neither its training nor the test saw.
+The epoch is chosen on a quarter of their subjects. ``target`` is the gain in PSNR on test subjects
+under the shift, ``source`` what the adapted network loses (negative) where it came from. Intervals:
+paired bootstrap over test subjects, 95 %. ``self-supervised`` rows adapt from the same scans as
+they would be acquired, without what the mask leaves out. Seconds are CPU time of one core.
+
+    python benchmarks/adapt.py --data ../shared/data --work adapt-run --json adapt.json
+
+What is done is kept in ``--work``: called again, or by several processes with other ``--shifts``,
+the script continues.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cohorts import _participants as participants
+from torch import nn
+
+from adaptmr.continual.adapt import adapter as adapters
+from adaptmr.continual.adapt.family import FAMILY, Strategy
+from adaptmr.continual.adapt.network import AdaptationConfig, adapt_network, adapted
+from adaptmr.data.anatomy.signal import Contrast
+from adaptmr.data.fastmri import read_scan, write_scan
+from adaptmr.data.files import complete_file
+from adaptmr.data.scan import Scan
+from adaptmr.data.simulation import SimulationConfig, simulate_scan
+from adaptmr.reconstruction.metrics import PROTOCOLS, ProtocolName
+from adaptmr.reconstruction.networks import checkpoint
+from adaptmr.reconstruction.networks.varnet import VarNet, VarNetConfig
+from adaptmr.reconstruction.statistics import paired_bootstrap
+from adaptmr.reconstruction.training.cohort import Cohort, split_by_subject, subject_of
+from adaptmr.reconstruction.training.config import SeededSchedule
+from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.run import train_network
+from adaptmr.sampling.generators import MaskKind, MaskSpec, make_mask
+from adaptmr.sampling.mask import Mask
+from adaptmr.sampling.sources import FixedMask
+from adaptmr.workflows.environment import environment
+
+PROTOCOL = ProtocolName.FASTMRI_VOLUME
+NETWORK = VarNetConfig(cascades=2, channels=8, pools=2, map_channels=4, map_pools=2)
+SIZE, SLICES, BATCH = 48, 2, 2
+SCANS = (4, 16, 64)
+STEPS = 50
+EVERYWHERE = (Strategy.FULL, Strategy.SCALE_SHIFT, Strategy.LOW_RANK, Strategy.CONTRIBUTION)
+"""Tried with every number of scans; the rest of the family with 16."""
+DEFAULTS = (Strategy.FULL, Strategy.SCALE_SHIFT)
+"""What the others have to beat."""
+UNSUPERVISED = (Strategy.LOW_RANK,)
+
+
+class Kind(StrEnum):
+    """Where scans are from."""
+
+    SOURCE = "source"
+    SITE = "site"
+    CONTRAST = "contrast"
+
+
+SCANNERS: dict[Kind, dict[str, Any]] = {
+    Kind.SOURCE: {"coils": 4, "snr": 30.0, "field_strength": 3.0},
+    Kind.SITE: {"coils": 8, "snr": 10.0, "field_strength": 1.5},
+    Kind.CONTRAST: {"coils": 4, "snr": 30.0, "field_strength": 3.0},
+}
+
+
+@cache
+def mask(kind: MaskKind, acceleration: float) -> Mask:
+    spec = MaskSpec(kind=kind, acceleration=acceleration, center_fraction=0.08)
+    return make_mask(spec, (SIZE, SIZE), seed=3)
+
+
+TRAINED = mask(MaskKind.VARIABLE_DENSITY_1D, 4)
+SHIFTS: dict[str, tuple[Kind, Mask]] = {
+    "site": (Kind.SITE, TRAINED),
+    "contrast": (Kind.CONTRAST, TRAINED),
+    "acceleration": (Kind.SOURCE, mask(MaskKind.VARIABLE_DENSITY_1D, 8)),
+    "new mask": (Kind.SOURCE, mask(MaskKind.EQUISPACED_FRACTION, 4)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One adaptation."""
+
+    shift: str
+    scans: int
+    strategy: Strategy
+    self_supervised: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"{self.strategy}{', self-supervised' if self.self_supervised else ''}"
+
+
+def cases(shift: str) -> Iterator[Case]:
+    for scans in SCANS:
+        yield from (Case(shift, scans, strategy) for strategy in EVERYWHERE)
+    for strategy in Strategy:
+        if strategy not in EVERYWHERE:
+            yield Case(shift, 16, strategy)
+    yield from (Case(shift, 16, strategy, True) for strategy in UNSUPERVISED)
+
+
+def volumes(data: Path, part: str) -> list[tuple[str, str]]:
+    """(subject, first part of file names): half of the training subjects, the others, or tests."""
+    if part == "test":
+        return list(participants(data / "brains", "test"))
+    entries = list(participants(data / "brains", "train"))
+    names = list(dict.fromkeys(subject for subject, _ in entries))
+    source = set(names[: len(names) // 2])
+    if part == "source":
+        return [entry for entry in entries if entry[0] in source]
+    others = [entry for entry in entries if entry[0] not in source]
+    return others + list(participants(data / "brains", "calibration"))
+
+
+def simulated(data: Path, work: Path, kind: Kind, part: str, count: int | None) -> list[Scan]:
+    """Scans of a part, subjects in turn, so that few scans are of as many subjects as can be."""
+    folder = work / "scans" / f"{kind}-{part}"
+    entries = volumes(data, part)
+    by_subject: dict[str, list[str]] = {}
+    for subject, stem in entries:
+        by_subject.setdefault(subject, []).append(stem)
+    turns = [
+        (subject, stems[turn % len(stems)])
+        for turn in range(-(-(count or 0) // len(by_subject)))
+        for subject, stems in by_subject.items()
+    ]
+    suffix = "tissue" if kind is Kind.CONTRAST else "T1w"
+    contrast = Contrast.T2 if kind is Kind.CONTRAST else None
+    found = []
+    for number, (subject, stem) in enumerate(turns[:count] if count else entries):
+        file = folder / f"{number:03d}_{subject}.h5"
+        if not file.exists():
+            config = SimulationConfig(
+                seed=list(Kind).index(kind) + 10 * len(part),
+                anatomy=(data / "brains" / f"{stem}_{suffix}.nii.gz",),
+                matrix=(SIZE, SIZE),
+                slices=SLICES,
+                **SCANNERS[kind],
+            )
+            scan, _ = simulate_scan(config, number, contrast)
+            header = scan.header.model_copy(update={"subject": subject})
+            write_scan(replace(scan, name=file.name, header=header), file, overwrite=True)
+        found.append(read_scan(file))
+    return found
+
+
+def cohort_of(scans: Sequence[Scan], name: str, fraction: float) -> Cohort:
+    return Cohort(*split_by_subject(scans, fraction, 0), name)
+
+
+def begun(data: Path, work: Path, steps: int) -> VarNet:
+    """The network of the source, trained when it is first asked for."""
+    folder = work / "base"
+    if not folder.exists():
+        cohort = cohort_of(simulated(data, work, Kind.SOURCE, "source", 54), "source", 0.2)
+        batches = -(-len(cohort.training) * SLICES // (2 * BATCH))
+        epochs = max(1, round(steps / batches))
+        schedule = SeededSchedule(
+            epochs=epochs,
+            batch_size=2 * BATCH,
+            learning_rate=3e-3,
+            learning_rate_step=max(1, round(0.8 * epochs)),
+            accelerator="cpu",
+        )
+        train_network(
+            NETWORK, schedule, Material(cohort, (FixedMask(TRAINED),)), folder, work / "base.run"
+        )
+    network = checkpoint.load(folder)
+    assert isinstance(network, VarNet)  # noqa: S101 - as trained above
+    return network
+
+
+@torch.no_grad()
+def measured(network: nn.Module, under: Mask, scans: Sequence[Scan]) -> list[list[float]]:
+    """PSNR, SSIM and NMSE of each scan."""
+    found = []
+    for scan in scans:
+        assert scan.target is not None  # noqa: S101 - the simulator writes one
+        metrics = PROTOCOLS[PROTOCOL](network(scan.kspace[:], under), scan.target[:])
+        found.append([metrics.psnr, metrics.ssim, metrics.nmse])
+    return found
+
+
+def schedule_of(case: Case, training: int, rate: float) -> AdaptationConfig:
+    """About as many steps for every number of scans, but no more than 40 epochs."""
+    epochs = min(40, max(1, round(STEPS / -(-training * SLICES // BATCH))))
+    return AdaptationConfig(
+        strategy=case.strategy,
+        epochs=epochs,
+        batch_size=BATCH,
+        probe_epochs=max(1, epochs // 2),
+        learning_rate=rate,
+        learning_rate_step=max(1, round(epochs * 2 / 3)),
+        accelerator="cpu",
+    )
+
+
+def run(
+    data: Path, work: Path, case: Case, network: VarNet, rate: float | None = None
+) -> dict[str, Any]:
+    """Adapt and measure, unless it was done before."""
+    rate = rate or FAMILY[case.strategy].learning_rate
+    name = f"{case.shift}-{case.scans}-{case.name}-{rate:g}".replace(" ", "_")
+    kept = work / "cases" / f"{name}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    kind, under = SHIFTS[case.shift]
+    scans = simulated(data, work, kind, "target", max(SCANS))[: case.scans]
+    cohort = cohort_of(scans, f"{kind}-{case.scans}", 0.25)
+    config = schedule_of(case, len(cohort.training), rate)
+    print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr)
+    folder = work / "adapters" / name
+    begin = time.process_time()
+    adapt_network(
+        network,
+        cohort,
+        under,
+        config,
+        folder,
+        work / "runs" / name,
+        acquired=case.self_supervised,
+        overwrite=True,
+        resume=False,
+    )
+    seconds = time.process_time() - begin
+    change, history = adapters.load(folder), adapters.provenance(folder)
+    own = adapted(network, change)
+    values = {
+        "target": measured(own, under, simulated(data, work, kind, "test", None)),
+        "source": measured(own, TRAINED, simulated(data, work, Kind.SOURCE, "test", None)),
+        "numbers": history["trained_numbers"],
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+        "seconds": seconds,
+        "epoch": history["epoch"],
+    }
+    with complete_file(kept, overwrite=True) as partial:
+        partial.write_text(json.dumps(values))
+    return values
+
+
+def estimate(values: np.ndarray, subjects: Sequence[str]) -> list[float]:
+    """Mean, lower and upper bound."""
+    if not values.any():
+        return [0.0, 0.0, 0.0]
+    return list(paired_bootstrap(values, subjects, seed=0))
+
+
+def rows_of(data: Path, work: Path, network: VarNet, shift: str) -> list[dict[str, Any]]:
+    """The cases of a shift, each against the network as it came, and against the defaults."""
+    kind, under = SHIFTS[shift]
+    tests = simulated(data, work, kind, "test", None)
+    subjects = [subject_of(scan) for scan in tests]
+    target = np.array(measured(network, under, tests))
+    source = measured(network, TRAINED, simulated(data, work, Kind.SOURCE, "test", None))
+    found = {case: run(data, work, case, network) for case in cases(shift)}
+    gains = {
+        case: np.array(values["target"])[:, 0] - target[:, 0] for case, values in found.items()
+    }
+    rows = [quality(shift, "none", target)]
+    for case, values in found.items():
+        rivals = [replace(case, strategy=each, self_supervised=False) for each in DEFAULTS]
+        against = max(
+            (gains[rival] for rival in rivals if rival != case), key=lambda gain: gain.mean()
+        )
+        same = [one for one in gains if one.scans == case.scans and not one.self_supervised]
+        rows.append(
+            quality(shift, case.name, np.array(values["target"]))
+            | {
+                "scans": case.scans,
+                "gain": estimate(gains[case], subjects),
+                "source": estimate(
+                    np.array(values["source"])[:, 0] - np.array(source)[:, 0], subjects
+                ),
+                "against_default": estimate(gains[case] - against, subjects),
+                "best": case == max(same, key=lambda one: gains[one].mean()),
+            }
+            | {name: values[name] for name in ("numbers", "bytes", "seconds", "epoch")}
+        )
+    return rows
+
+
+def quality(shift: str, method: str, values: np.ndarray) -> dict[str, Any]:
+    """A quality row of the benchmark contract."""
+    psnr, ssim, nmse = values.mean(0).tolist()
+    return {
+        "method": method,
+        "shift": shift,
+        "scans": 0,
+        "protocol": PROTOCOL.value,
+        "n": len(values),
+        "acceleration": SHIFTS[shift][1].acceleration,
+        "psnr": psnr,
+        "ssim": ssim,
+        "nmse": nmse,
+    }
+
+
+def report(rows: Sequence[dict[str, Any]]) -> None:
+    head = ("shift", "scans", "method", "PSNR", "target gain, dB", "source, dB", "numbers", "kB")
+    print(f"| {' | '.join(head)} | s | against a default, dB |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for one in rows:
+        cells = [one["shift"], one["scans"], one["method"], f"{one['psnr']:.2f}"]
+        if "gain" in one:
+            cells += [shown(one["gain"]), shown(one["source"]), f"{one['numbers']:,}"]
+            cells += [f"{one['bytes'] / 1000:.0f}", f"{one['seconds']:.0f}"]
+            cells += [shown(one["against_default"]) + (" **best**" if one["best"] else "")]
+        else:
+            cells += [""] * 6
+        print(f"| {' | '.join(map(str, cells))} |")
+    for strategy in Strategy:
+        own = [one for one in rows if one["method"] == strategy and "gain" in one]
+        best = sum(one["best"] for one in own)
+        beats = sum(one["against_default"][1] > 0 for one in own)
+        print(
+            f"{strategy}: best in {best} of {len(own)} cells, better than the better default"
+            f" beyond doubt in {beats}{'' if best else ': NEVER WINS'}"
+        )
+
+
+def shown(interval: Sequence[float]) -> str:
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds brains")
+    parser.add_argument("--work", type=Path, required=True, help="where what is done is kept")
+    parser.add_argument("--shifts", nargs="*", choices=SHIFTS, default=list(SHIFTS))
+    parser.add_argument("--steps", type=int, default=400, help="of the first training")
+    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    arguments = parser.parse_args()
+    network = begun(arguments.data, arguments.work, arguments.steps)
+    rows = [
+        row
+        for shift in arguments.shifts
+        for row in rows_of(arguments.data, arguments.work, network, shift)
+    ]
+    report(rows)
+    if arguments.json:
+        found = {"benchmark": "adapt", "rows": rows, "environment": environment()}
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
