@@ -147,7 +147,9 @@ def make_study(data: Path, out: Path, *, size: int, slices: int, coils: int, see
         for entry in sessions
         for _ in range(POSES[entry[1]] * (more if entry[1] is Part.TASK_TRAINING else 1))
     ]
-    for number, (_, _, stem) in enumerate(track(planned, out.name, len(planned))):
+    for number, (_, part, stem) in enumerate(track(planned, out.name, len(planned))):
+        if number % 2 and out.name != "spots" and part in (Part.VALIDATION, Part.TEST):
+            continue  # one pose is enough where a scan has several slices to judge
         kind = "T1w" if contrast is Contrast.T1 else "tissue"
         generator = np.random.default_rng((seed, list(STUDIES).index(out.name), number))
         anatomy: Volume | Diseased = Volume.load(data / f"{stem}_{kind}.nii.gz", generator)
