@@ -11,27 +11,30 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from adaptmr.workflows.scheduling.observation import Observation
 
+_OUTLIER: Final = 4.0
+"""Standard deviations beyond which a scan counts no more: one odd scan is no drift."""
+
 
 class DriftConfig(BaseModel):
-    """When a chart gives alarm; the defaults are for about ten charts side by side."""
+    """When a chart gives alarm; what the defaults do is in docs/benchmarks/drift_charts.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reference: int = Field(default=20, ge=10)
+    reference: int = Field(default=30, ge=10)
     """Scans of a kind before anything is said of it."""
     weight: float = Field(default=0.2, gt=0, le=1)
     """Of the newest scan in the moving average."""
-    limit: float = Field(default=4.0, gt=0)
+    limit: float = Field(default=5.0, gt=0)
     """Of the moving average, in its standard deviations."""
     slack: float = Field(default=0.5, ge=0)
     """Of the cumulative sum: shifts below twice this are let pass, in standard deviations."""
-    sum_limit: float = Field(default=8.0, gt=0)
+    sum_limit: float = Field(default=12.0, gt=0)
     """Of the cumulative sum, in standard deviations."""
     floor: float = Field(default=0.02, gt=0)
     """Smallest standard deviation, as share of the mean (of 1 where the mean is smaller): what
@@ -128,7 +131,7 @@ def _charts(
     average, up, down, weight = 0.0, 0.0, 0.0, config.weight
     slack = config.slack + 1 / math.sqrt(at.scans)
     for number, value in enumerate(values, start=1):
-        off = (value - at.mean) / at.spread
+        off = min(_OUTLIER, max(-_OUTLIER, (value - at.mean) / at.spread))
         average += weight * (off - average)
         variance = weight / (2 - weight) * (1 - (1 - weight) ** (2 * number)) + 1 / at.scans
         up, down = max(0.0, up + off - slack), max(0.0, down - off - slack)
