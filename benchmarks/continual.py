@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptmr.continual.config import BufferConfig, LearnerConfig
+from adaptmr.continual.config import BufferConfig, LearnerConfig, Selection
 from adaptmr.continual.learner import ContinualLearner
 from adaptmr.continual.strategies.base import Strategy
+from adaptmr.continual.strategies.plain import Naive
 from adaptmr.continual.strategies.registry import STRATEGIES
 from adaptmr.continual.strategies.replaying import Mode, Most
 from adaptmr.continual.study import LEARNER, Study
@@ -145,11 +146,14 @@ class Arm:
         method: name in the table.
         strategy: what is done.
         buffer: subjects; None for a strategy that keeps none.
+        selection: of the weights that a stage ends with. A rule that refuses to lose on old tasks
+            hides what a strategy forgets: step 0 is among what it may choose.
     """
 
     method: str
     strategy: Strategy
     buffer: int | None
+    selection: Selection = Selection.LAST
 
     @property
     def folder(self) -> str:
@@ -167,6 +171,10 @@ def arms() -> Iterator[Arm]:
             if strategy.replays:
                 yield Arm(f"{kind}, buffer {buffer}", strategy(), buffer)
         yield Arm(f"most as published, buffer {buffer}", Most(mode=Mode.PAPER), buffer)
+    for strategy in (Naive(), Most()):
+        buffer = BUFFERS[0] if strategy.replays else None
+        name = f"{strategy.kind}, chosen by all tasks"
+        yield Arm(name, strategy, buffer, Selection.ALL_TASKS)
 
 
 def tasks_of(studies: Path, work: Path) -> tuple[Task, ...]:
@@ -205,8 +213,9 @@ def run(
             steps=steps,
             batch_size=4,
             replay_batch_size=4,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             every=max(1, steps // 2),
+            selection=arm.selection,
             buffer=BufferConfig(capacity=arm.buffer or 4),
             seed=seed,
             accelerator="cpu",
@@ -311,7 +320,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where trainings are kept")
     parser.add_argument("--methods", nargs="+", help="all of them when not given")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=40, help="of a stage")
+    parser.add_argument("--steps", type=int, default=30, help="of a stage")
     parser.add_argument("--epochs", type=int, default=12, help="of the first training")
     parser.add_argument("--only-prepare", action="store_true", help="first network and tasks")
     parser.add_argument("--only-show", action="store_true", help="of what was done before")
