@@ -28,28 +28,32 @@ NETWORK = VarNetConfig(cascades=2, channels=4, pools=2, map_channels=4, map_pool
 COUNTS = {Split.TRAINING: 3, Split.VALIDATION: 1, Split.TEST: 2}
 
 
-def made_scan(subject: str, seed: int, slices: int = 2, coils: int = 2) -> Scan:
+def made_scan(
+    subject: str, seed: int, slices: int = 2, coils: int = 2, matrix: tuple[int, int] = MATRIX
+) -> Scan:
     """A fully sampled scan; slices of one seed are alike but for the noise."""
-    image = torch.stack([phantom(MATRIX, seed)] * slices)
-    maps = smooth_maps(coils, MATRIX, torch.complex128)
+    image = torch.stack([phantom(matrix, seed)] * slices)
+    maps = smooth_maps(coils, matrix, torch.complex128)
     clean = fourier(maps * image[:, None])
     kspace = (clean + 0.01 * complex_normal(tuple(clean.shape), seed)).to(torch.complex64)
     return with_target(
         Scan(
             name=f"{subject}.h5",
             kspace=Stack.of(kspace),
-            acquired=torch.ones(MATRIX[1], dtype=torch.bool),
-            padding=(0, MATRIX[1]),
+            acquired=torch.ones(matrix[1], dtype=torch.bool),
+            padding=(0, matrix[1]),
             header=Header(subject=subject),
         )
     )
 
 
-def made_scans(slices: int = 2) -> dict[Split, list[Scan]]:
+def made_scans(slices: int = 2, matrix: tuple[int, int] = MATRIX) -> dict[Split, list[Scan]]:
     """Scans of each split, no subject in two."""
     numbers = iter(range(100))
     return {
-        split: [made_scan(f"{split}-{i}", next(numbers), slices) for i in range(count)]
+        split: [
+            made_scan(f"{split}-{i}", next(numbers), slices, matrix=matrix) for i in range(count)
+        ]
         for split, count in COUNTS.items()
     }
 
