@@ -54,7 +54,7 @@ class StageTraining(LightningModule):
     def __init__(self, work: StageWork, strategy: Strategy, chooser: Chooser) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network = work.network
+        self.network = work.network.train()
         self.work = work
         self.strategy = strategy
         self.chooser = chooser
@@ -117,7 +117,7 @@ class StageTraining(LightningModule):
             for update in self.strategy.updates(self.work, step):
                 if not bool(torch.isfinite(update.loss)):
                     raise NotFiniteError(
-                        "the loss is not a number", field="loss", got=f"{float(update.loss)}"
+                        "the loss is not a number", field="loss", got=float(update.loss.detach())
                     )
                 optimiser.zero_grad()
                 only = {} if update.parameters is None else {"inputs": list(update.parameters)}
