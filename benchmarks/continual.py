@@ -105,7 +105,7 @@ def judges(studies: Path) -> list[TaskConfig]:
             metric=Metric.LIKELIHOOD,
             margin=0.02,
             adapter=Adapter(layout=Layout.VOLUMES),
-            network=residual(3, 2, 30, 8),
+            network=residual(3, 2, 12, 8),
         ),
         TaskConfig(
             name="fluid",
@@ -242,7 +242,7 @@ def row_of(arm: Arm, seed: int, trained: Trained) -> dict[str, Any]:
         "average": float(kept.mean()),
         "scores": dict(zip(trained.tasks, last.tolist(), strict=True)),
         "retained": dict(zip(trained.tasks, kept.tolist(), strict=True)),
-        "seconds": sum(stage.seconds for stage in trained.stages),
+        "seconds": sum(stage.processor_seconds for stage in trained.stages),
         "buffer_bytes": max(stage.buffer_bytes for stage in trained.stages),
         "matrix": found.matrix.tolist(),
     }

@@ -35,7 +35,9 @@ def stage(index: int, values: tuple[float, float], curve: tuple[Checkpoint, ...]
         scores=dict(zip(TASKS, (scores(v, 0.1) for v in values), strict=True)),
         curve=curve,
         step=0,
+        subjects=SUBJECTS,
         seconds=1.0,
+        processor_seconds=1.0,
         buffer_bytes=10,
         provenance={},
     )
