@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptmr.cli.shared import Json, Out, example, print_json
+from adaptmr.workflows.registry.trigger import Trigger
 
 if TYPE_CHECKING:
     from adaptmr.workflows.orchestration.run import Outcome
@@ -20,12 +21,20 @@ ConfigFile = Annotated[
 
 
 @workflow.command(epilog=example("adaptmr workflow run examples/train-bank.yaml --out run"))
-def run(config: ConfigFile, out: Out, as_json: Json = False) -> None:
+def run(
+    config: ConfigFile,
+    out: Out,
+    trigger: Annotated[
+        Trigger | None,
+        typer.Option(help="What asks for a retraining.", show_default="what the file says"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Run a workflow; call again to continue, or to see that all is done."""
     from adaptmr.workflows.orchestration.run import run_workflow
-    from adaptmr.workflows.stages.config import load_workflow
+    from adaptmr.workflows.stages.config import asked_by, load_workflow
 
-    _tell(run_workflow(load_workflow(config), out), as_json)
+    _tell(run_workflow(asked_by(load_workflow(config), trigger), out), as_json)
 
 
 @workflow.command(epilog=example("adaptmr workflow ui run"))

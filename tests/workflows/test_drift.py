@@ -20,7 +20,7 @@ from adaptmr.errors import BadInputError, GateError
 from adaptmr.sampling.decision import Decision, ScanDecisions, write_decisions
 from adaptmr.workflows.gates.config import GateConfig
 from adaptmr.workflows.registry.registry import Registry
-from adaptmr.workflows.registry.version import Trigger
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.scheduling.cron import Cron
 from adaptmr.workflows.scheduling.drift import Chart, DriftConfig, Kind, drift
 from adaptmr.workflows.scheduling.due import run_due

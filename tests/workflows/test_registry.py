@@ -17,8 +17,9 @@ from adaptmr.workflows.gates.config import Verdict
 from adaptmr.workflows.registry.listing import listing
 from adaptmr.workflows.registry.log import Event
 from adaptmr.workflows.registry.registry import Registry
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.registry.verification import verify
-from adaptmr.workflows.registry.version import Trigger, read_version
+from adaptmr.workflows.registry.version import read_version
 from adaptmr.workflows.single_flight import single_flight
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptmr.errors import BadInputError, UsageError
-from adaptmr.workflows.registry.version import Trigger
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.scheduling.cron import Cron
 from adaptmr.workflows.scheduling.due import Ran, run_due
 from adaptmr.workflows.scheduling.schedules import Schedule, Schedules

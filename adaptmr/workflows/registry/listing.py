@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from adaptmr.workflows.gates.config import Verdict
 from adaptmr.workflows.registry.log import Event
 from adaptmr.workflows.registry.registry import Registry
-from adaptmr.workflows.registry.version import Trigger
+from adaptmr.workflows.registry.trigger import Trigger
 
 
 class Listed(BaseModel):

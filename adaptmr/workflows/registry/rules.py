@@ -4,7 +4,8 @@ from adaptmr.errors import GateError
 from adaptmr.workflows.gates.config import Verdict
 from adaptmr.workflows.gates.result import GateReport
 from adaptmr.workflows.registry.log import Entry, Event
-from adaptmr.workflows.registry.version import Trigger, Version
+from adaptmr.workflows.registry.trigger import Trigger
+from adaptmr.workflows.registry.version import Version
 
 
 def frozen(entries: tuple[Entry, ...]) -> frozenset[str]:

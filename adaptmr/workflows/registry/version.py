@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -31,6 +30,7 @@ from adaptmr.workflows.gates.page import write_page
 from adaptmr.workflows.gates.result import GateReport
 from adaptmr.workflows.registry.card import card
 from adaptmr.workflows.registry.points import Point, point
+from adaptmr.workflows.registry.trigger import Trigger
 
 SCHEMA: Final = 1
 BANK: Final = "bank"
@@ -40,15 +40,6 @@ _GATES: Final = "gates.json"
 _BUFFER: Final = "buffer.json"
 _LENGTH: Final = 12
 """Characters of the hash that name a version."""
-
-
-class Trigger(StrEnum):
-    """What asked for a retraining."""
-
-    HAND = "hand"
-    SCHEDULE = "schedule"
-    SUBJECTS = "new subjects"
-    DRIFT = "drift"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from adaptmr.errors import BusyError
-from adaptmr.workflows.registry.version import Trigger
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.scheduling.schedules import Fired, Schedule, Schedules
 from adaptmr.workflows.scheduling.watch import sense
 from adaptmr.workflows.single_flight import single_flight

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from adaptmr.data.files import complete_file
 from adaptmr.data.manifest import read_description
 from adaptmr.errors import BadInputError, UsageError
-from adaptmr.workflows.registry.version import Trigger
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.scheduling.cron import Cron
 from adaptmr.workflows.scheduling.watch import Watch
 

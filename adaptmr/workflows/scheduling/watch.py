@@ -15,7 +15,7 @@ from adaptmr.data.manifest import read_description
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.workflows.progress import track
 from adaptmr.workflows.reconstruction import scan_files
-from adaptmr.workflows.registry.version import Trigger
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.scheduling.drift import Alarm, DriftConfig, drift
 from adaptmr.workflows.scheduling.observation import Observation, file_key, observe
 

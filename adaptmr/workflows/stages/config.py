@@ -19,6 +19,7 @@ from adaptmr.workflows.bank_training.config import BankRecipe, BankTraining
 from adaptmr.workflows.benchmark.config import BenchmarkChoices, BenchmarkConfig
 from adaptmr.workflows.config import load_config
 from adaptmr.workflows.gates.config import GateConfig
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.stages.split import SplitConfig
 
 Place = Annotated[Path, AfterValidator(Path.absolute)]
@@ -142,6 +143,9 @@ class Retrain(WorkflowConfig):
     further: Schedule = Schedule()
     """How the networks of the bank that serves are trained further. Where none serves yet, a bank
     is trained as ``training`` says, which otherwise gives sizes, selector, widths and seed."""
+    trigger: Trigger = Trigger.HAND
+    """What asked for it: `adaptmr schedule run-due` says so. What a drift alarm asked for is
+    registered, and waits for a person."""
 
 
 class _Kind(BaseModel):
@@ -162,3 +166,10 @@ def load_workflow(path: Path) -> WorkflowConfig:
         BadInputError: as `load_config`.
     """
     return load_config(path, _KINDS[load_config(path, _Kind).workflow])
+
+
+def asked_by(config: WorkflowConfig, trigger: Trigger | None) -> WorkflowConfig:
+    """The workflow as a retraining that something asked for; others are the same whoever asks."""
+    if trigger is None or not isinstance(config, Retrain):
+        return config
+    return config.model_copy(update={"trigger": trigger})

@@ -27,6 +27,7 @@ from adaptmr.workflows.gates.result import GateReport
 from adaptmr.workflows.registry.judged import read_judged, write_judged
 from adaptmr.workflows.registry.judging import JudgeConfig, judge_bank
 from adaptmr.workflows.registry.registry import Registry
+from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.registry.version import Candidate
 from adaptmr.workflows.stages.bank import BANK, BankStages
 from adaptmr.workflows.stages.config import Retrain
@@ -51,6 +52,8 @@ class _Pinned(BaseModel):
     """Name of the version that served then; None where none did."""
     bank: str | None
     """Its fingerprint."""
+    trigger: Trigger
+    """What asked for it first; who continues it does not change that."""
 
 
 class Registered(BaseModel):
@@ -152,7 +155,8 @@ class RetrainStages(BankStages):
             self.registry.freeze_gates(self.config.gates)
             (self.out / REGISTERED).unlink(missing_ok=True)
             bank = None if serves is None else persistence.fingerprint(self._bank_of(serves))
-            chosen = _Pinned(asked=asked, version=serves, bank=bank)
+            trigger = self.config.trigger
+            chosen = _Pinned(asked=asked, version=serves, bank=bank, trigger=trigger)
             with complete_file(self.out / _CHAMPION, overwrite=True) as partial:
                 partial.write_text(chosen.model_dump_json(indent=1) + "\n")
         return self.champion
@@ -228,8 +232,10 @@ class RetrainStages(BankStages):
         def compute(_: Path, __: Path) -> None:
             evidence, report = read_judged(self.judged.folder / GATES)
             asked = {"data": self.ingested.key, "retraining": self._asked}
+            trigger = self._pinned.trigger if self._pinned else self.config.trigger
+            bank = self.bank.folder / BANK
             version = self.registry.register(
-                Candidate(self.bank.folder / BANK, evidence, report, asked)
+                Candidate(bank, evidence, report, asked, trigger=trigger)
             )
             # Known before it serves: the next run must not take it for what it goes on from.
             self._write(Registered(version=version, verdict=report.verdict, serves=False))
@@ -271,7 +277,7 @@ class RetrainStages(BankStages):
     @property
     def _asked(self) -> str:
         """sha256 of data and configuration; not of where they lie."""
-        free = {"executor", "registry", "ingest"}
+        free = {"executor", "registry", "ingest", "trigger"}
         config = self.config.model_dump(mode="json", exclude=free)
         asked = [self.validated.key, config]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
