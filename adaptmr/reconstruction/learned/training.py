@@ -65,7 +65,9 @@ def train_jointly(
     return train_learned(
         config.architecture,
         config,
-        Material(cohort, config.masks, initial=config.initial),
+        Material(
+            cohort, config.masks, initial=config.initial, degradations=config.degradations
+        ),
         _frame(cohort.scans, config.masks[0]),
         out,
         run_folder(out),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from adaptmr.reconstruction.networks.checkpoint import Architecture
+from adaptmr.reconstruction.training.degradations import Degradations
 from adaptmr.sampling.generators import MaskSpec
 
 
@@ -49,6 +50,9 @@ class TrainConfig(SeededSchedule):
     """Which network, and how large."""
     masks: tuple[MaskSpec, ...] = Field(min_length=1)
     """Masks to train for; each training batch gets one of them at random."""
+    degradations: Degradations | None = None
+    """What the training batches suffer, so that the network can be adapted to more; nothing when
+    not given. Validation is on scans as they are."""
     initial: Path | None = None
     """Folder of a network of the same architecture whose weights to start from."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1

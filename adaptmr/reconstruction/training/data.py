@@ -16,12 +16,13 @@ from adaptmr.data.crop import center_crop
 from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.data.scan import Scan, Stack
 from adaptmr.reconstruction.training.cohort import Cohort
-from adaptmr.sampling.generators import Seed
+from adaptmr.reconstruction.training.degradations import Degradations
+from adaptmr.sampling.generators import Seed, numbers
 from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.sources import MaskSource
 
 # Sets the streams of random numbers of one training seed apart; 0 is the split by subject.
-_ORDER, _MASK, _CHOICE, _EMPHASIS = 1, 2, 3, 5
+_ORDER, _MASK, _CHOICE, _EMPHASIS, _DEGRADE = 1, 2, 3, 5, 6
 
 
 Slice = tuple[Scan, int]
@@ -86,16 +87,28 @@ class Plan:
 
 
 class Batches(Dataset[Batch]):
-    """Batches to be read, one per index."""
+    """Batches to be read, one per index.
 
-    def __init__(self, plans: Sequence[Plan]) -> None:
+    Args:
+        plans: the batches.
+        degradations: what their k-space suffers, as their seeds have it; targets stay as they are.
+    """
+
+    def __init__(self, plans: Sequence[Plan], degradations: Degradations | None = None) -> None:
         self.plans = plans
+        self.degradations = degradations
 
     def __len__(self) -> int:
         return len(self.plans)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.plans[index].read()
+        plan = self.plans[index]
+        batch = plan.read()
+        if self.degradations is None:
+            return batch
+        seed = numbers(plan.seed)
+        generator = np.random.default_rng((_DEGRADE, *((seed,) if isinstance(seed, int) else seed)))
+        return replace(batch, kspace=self.degradations.degrade(batch.kspace, generator))
 
 
 def _target(scan: Scan) -> Stack:
@@ -222,6 +235,7 @@ class Material:
         emphasis: slices that come more often; all alike when not given.
         initial: folder of the artefact whose weights the training starts from.
         frozen: parts of the network that keep their first weights.
+        degradations: what the training batches suffer; nothing when not given.
     """
 
     cohort: Cohort
@@ -229,6 +243,7 @@ class Material:
     emphasis: Emphasis | None = None
     initial: Path | None = None
     frozen: tuple[str, ...] = ()
+    degradations: Degradations | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -239,4 +254,5 @@ class Material:
             "emphasis": None if self.emphasis is None else self.emphasis.fingerprint,
             "frozen": list(self.frozen),
             "initial": None if self.initial is None else sha256(self.initial / MANIFEST),
+            "degradations": self.degradations and self.degradations.model_dump(mode="json"),
         }

@@ -3,7 +3,6 @@
 Lightning is slow to import, so this module is imported only when a training starts.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from adaptmr.reconstruction.training.data import (
     Batch,
     Batches,
     Material,
-    Plan,
     common_crop,
     training_plans,
     training_slices,
@@ -111,18 +109,18 @@ class ReconstructionData(LightningDataModule):
         config, emphasis = self.config, self.material.emphasis
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         slices = emphasis.epoch(self.slices, config.seed, epoch) if emphasis else self.slices
-        return self._loader(
-            training_plans(slices, self.material.masks, config.batch_size, config.seed, epoch)
-        )
+        plans = training_plans(slices, self.material.masks, config.batch_size, config.seed, epoch)
+        return self._loader(Batches(plans, self.material.degradations))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The same batches every time; none without validation."""
         scans = self.material.cohort.validation
-        return self._loader(validation_plans(scans, self.material.masks, self.config.batch_size))
+        plans = validation_plans(scans, self.material.masks, self.config.batch_size)
+        return self._loader(Batches(plans))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Lightning cannot move frozen values by itself."""
         return batch.to(device)
 
-    def _loader(self, plans: Sequence[Plan]) -> DataLoader[Batch]:
-        return DataLoader(Batches(plans), batch_size=None, num_workers=self.config.workers)
+    def _loader(self, batches: Batches) -> DataLoader[Batch]:
+        return DataLoader(batches, batch_size=None, num_workers=self.config.workers)

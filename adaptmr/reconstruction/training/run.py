@@ -53,7 +53,7 @@ def train(config: TrainConfig, out: Path, *, overwrite: bool = False, resume: bo
     return train_network(
         config.architecture,
         config,
-        Material(cohort, config.masks, initial=config.initial),
+        Material(cohort, config.masks, initial=config.initial, degradations=config.degradations),
         out,
         run_folder(out),
         overwrite=overwrite,
