@@ -140,6 +140,7 @@ def test_a_network_from_elsewhere(study: Path, tmp_path: Path) -> None:
     assert len(load_task(tmp_path / "task").description.subjects) == COUNTS[Part.TASK_VALIDATION]
 
 
+@pytest.mark.slow
 def test_sequences_and_their_report(
     study: Path, tasks: dict[str, Path], bank: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_sequences_and_their_report(
     assert all(torch.equal(v, last[n]) for n, v in learned.networks[1].state_dict().items())
 
 
+@pytest.mark.slow
 def test_slices_are_drawn(study: Path, tasks: dict[str, Path], bank: Path, tmp_path: Path) -> None:
     run_sequence(SequenceConfig.model_validate(_sequence(study, tasks, bank, "naive")), tmp_path)
     drawn = [each for each, _ in read_slices(tmp_path)]
@@ -182,6 +184,7 @@ def test_slices_are_drawn(study: Path, tasks: dict[str, Path], bank: Path, tmp_p
     assert (kinds["tissue"], kinds["reconstruction"]) == (2, 3)
 
 
+@pytest.mark.slow
 def test_sequences_of_other_tasks_are_not_compared(
     study: Path, tasks: dict[str, Path], bank: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +197,7 @@ def test_sequences_of_other_tasks_are_not_compared(
         read_record(tmp_path)
 
 
+@pytest.mark.slow
 def test_commands(
     study: Path,
     bank: Path,
