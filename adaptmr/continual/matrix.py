@@ -189,32 +189,13 @@ def score_matrix(tasks: Sequence[TaskScores]) -> Array:
     return np.stack([task.scores()[0] for task in tasks], -1)
 
 
-def bootstrap(
-    tasks: Sequence[TaskScores], measure: Measure, *, seed: int, resamples: int = 1000
-) -> Estimate:
-    """A measure of the matrix, with a percentile interval over subjects (95 %).
-
-    Subjects are drawn with replacement, each with all its items, and the same draw is used after
-    every stage: scores are paired.
-
-    Args:
-        tasks: of one sequence.
-        measure: for example `forgetting`.
-        seed: of the draws.
-        resamples: number of draws.
-
-    Raises:
-        BadInputError: a task has fewer than two subjects.
-    """
-    return across_seeds([tasks], measure, seed=seed, resamples=resamples)
-
-
 def across_seeds(
     runs: Sequence[Sequence[TaskScores]], measure: Measure, *, seed: int, resamples: int = 1000
 ) -> Estimate:
-    """The mean of a measure over trainings, with an interval over the subjects they share.
+    """The mean of a measure over trainings, with a percentile interval over subjects (95 %).
 
-    A draw of subjects holds for all trainings, so the interval says what other subjects would
+    Subjects are drawn with replacement, each with all its items. A draw holds after every stage,
+    so that scores are paired, and for all trainings: the interval says what other subjects would
     change; how the trainings differ among themselves is another number.
 
     Args:

@@ -110,7 +110,7 @@ def test_matrix_of_items() -> None:
 def test_interval_agrees_with_the_paired_bootstrap() -> None:
     """Backward transfer of two tasks is a mean of paired differences of the first one."""
     tasks = [_mean_task(2, stages=2), _mean_task(3, stages=2)]
-    found = m.bootstrap(tasks, m.backward_transfer, seed=0, resamples=4000)
+    found = m.across_seeds([tasks], m.backward_transfer, seed=0, resamples=4000)
     change = tasks[0].values[1] - tasks[0].values[0]
     expected = paired_bootstrap(change, tasks[0].subjects, seed=1, resamples=4000)
     assert found.mean == pytest.approx(expected.mean)
@@ -120,7 +120,7 @@ def test_interval_agrees_with_the_paired_bootstrap() -> None:
 
 def test_the_same_training_twice_has_the_interval_of_one() -> None:
     tasks = [_mean_task(4), _mean_task(5), _mean_task(6)]
-    once = m.bootstrap(tasks, m.forgetting, seed=0)
+    once = m.across_seeds([tasks], m.forgetting, seed=0)
     assert m.across_seeds([tasks, tasks], m.forgetting, seed=0) == pytest.approx(once)
 
 
@@ -135,7 +135,7 @@ def test_bad_items() -> None:
         m.TaskScores(np.array(["a"]), np.zeros((2, 2)))
     alone = m.TaskScores(np.array(["a", "a"]), np.zeros((2, 2)))
     with pytest.raises(BadInputError, match="at least two"):
-        m.bootstrap([alone, alone], m.forgetting, seed=0)
+        m.across_seeds([[alone, alone]], m.forgetting, seed=0)
     others = [_mean_task(0), m.TaskScores(np.repeat(["x", "y"], 12), np.zeros((3, 24)))]
     with pytest.raises(BadInputError, match="same items"):
         m.across_seeds([others, others[::-1]], m.forgetting, seed=0)
