@@ -2,7 +2,7 @@
 
 The studies are those of ``continual_data.py``. A small VarNet is trained for the reconstruction of
 T1-weighted heads; then it is fine-tuned for tissue segmentation (T1), tumour segmentation (FLAIR),
-detection of white-matter lesions (FLAIR, 3-D) and the share of fluid (proton density), each
+detection of a tumour (FLAIR, 3-D) and the share of fluid (proton density), each
 judged by a frozen network that saw fully sampled images of other subjects. All numbers are of the
 test subjects. On the *retained* scale zero-filled images have 0 and fully sampled ones 1, so that
 tasks of different units can be averaged; forgetting, average and transfer are given on it.
@@ -99,9 +99,9 @@ def judges(studies: Path) -> list[TaskConfig]:
             network=classes_of((16, 32, 64), 2, 20),
         ),
         TaskConfig(
-            name="lesions",
-            study=LabelledScans(folder=studies / "spots"),
-            annotation=Presence(dataset="lesions", numbers=(1,), pixels=2),
+            name="detection",
+            study=LabelledScans(folder=studies / "detection"),
+            annotation=Presence(dataset="lesions", numbers=(2, 3, 4), pixels=4),
             metric=Metric.LIKELIHOOD,
             margin=0.02,
             adapter=Adapter(layout=Layout.VOLUMES),

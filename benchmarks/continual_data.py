@@ -1,11 +1,11 @@
 """The studies of the continual benchmark: real anatomy with labels at the very same points.
 
-Four folders of complex multi-coil scans, each with the ``participants.tsv`` of the same subjects:
+Folders of complex multi-coil scans, each with the ``participants.tsv`` of the same subjects:
 
 * ``t1``: real T1-weighted heads with their tissue maps (reconstruction, tissue segmentation);
 * ``flair``: tissue maps of the same brains as FLAIR, each with a simulated tumour (lesion
   segmentation);
-* ``spots``: as FLAIR, half of the scans with small simulated white-matter lesions
+* ``detection``: the same scans, and others of the same subjects without a tumour
   (classification);
 * ``pd``: as proton density (regression of the share of fluid).
 
@@ -18,6 +18,7 @@ for calibration; the 7 test subjects stay the test.
 """
 
 import argparse
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from adaptmr.data.anatomy.signal import Contrast
 from adaptmr.data.anatomy.tissue import Tissue
 from adaptmr.data.anatomy.volumes import Volume
 from adaptmr.data.fastmri import write_scan
-from adaptmr.data.participants import Part, write_participants
+from adaptmr.data.participants import PARTICIPANTS, Part, write_participants
 from adaptmr.data.simulation import SimulationConfig, scan_anatomy
 from adaptmr.workflows.progress import track
 
@@ -116,13 +117,6 @@ def with_tumour(brain: Volume, generator: np.random.Generator) -> Diseased:
     return Diseased(brain, Lesions(np.zeros((0, 4)), tumour, RandomField.draw(generator, 10.0)))
 
 
-def with_spots(brain: Volume, generator: np.random.Generator) -> Diseased:
-    count = int(generator.integers(3, 7))
-    centres = in_white_matter(brain, count, generator)
-    spots = np.column_stack([centres, generator.uniform(4.0, 7.0, count)])
-    return Diseased(brain, Lesions(spots, None, RandomField.draw(generator, 10.0)))
-
-
 def brains(data: Path) -> Iterator[tuple[str, Part, str]]:
     """Subject, part, and the first part of the file's name, of each session."""
     lines = (data / "participants.tsv").read_text(encoding="utf-8").splitlines()
@@ -141,22 +135,20 @@ def brains(data: Path) -> Iterator[tuple[str, Part, str]]:
 def make_study(data: Path, out: Path, *, size: int, slices: int, coils: int, seed: int) -> None:
     """Write the scans of one study, and the table of participants; ``out`` has its name."""
     sessions, contrast = list(brains(data)), STUDIES[out.name]
-    more = 2 if out.name == "spots" else 1  # a class for a whole scan is little to learn from
+    more = 2 if out.name == "healthy" else 1
     planned = [
         entry
         for entry in sessions
         for _ in range(POSES[entry[1]] * (more if entry[1] is Part.TASK_TRAINING else 1))
     ]
     for number, (_, part, stem) in enumerate(track(planned, out.name, len(planned))):
-        if number % 2 and out.name != "spots" and part in (Part.VALIDATION, Part.TEST):
-            continue  # one pose is enough where a scan has several slices to judge
+        if number % 2 and (out.name == "healthy" or part in (Part.VALIDATION, Part.TEST)):
+            continue  # one pose is enough to judge the slices of a scan
         kind = "T1w" if contrast is Contrast.T1 else "tissue"
         generator = np.random.default_rng((seed, list(STUDIES).index(out.name), number))
         anatomy: Volume | Diseased = Volume.load(data / f"{stem}_{kind}.nii.gz", generator)
         if out.name == "flair":
             anatomy = with_tumour(anatomy, generator)
-        elif out.name == "spots" and number % 2:
-            anatomy = with_spots(anatomy, generator)
         config = SimulationConfig(
             seed=seed,
             matrix=(size, size),
@@ -175,10 +167,20 @@ def make_study(data: Path, out: Path, *, size: int, slices: int, coils: int, see
     write_participants(out, [(subject, part, {}) for subject, part in table.items()])
 
 
+def make_detection(out: Path) -> None:
+    """Put the scans with and without a tumour into one folder."""
+    folder = out / "detection"
+    folder.mkdir()
+    for name in ("flair", "healthy"):
+        for file in (out / name).glob("*.h5"):
+            (folder / f"{name}_{file.name}").hardlink_to(file)
+    shutil.copyfile(out / "flair" / PARTICIPANTS, folder / PARTICIPANTS)
+
+
 STUDIES = {
     "t1": Contrast.T1,
     "flair": Contrast.FLAIR,
-    "spots": Contrast.FLAIR,
+    "healthy": Contrast.FLAIR,
     "pd": Contrast.PD,
 }
 
@@ -190,10 +192,9 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=3, help="per scan")
     parser.add_argument("--coils", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    for name in arguments.only:
+    for name in STUDIES:
         make_study(
             arguments.data / "brains",
             arguments.out / name,
@@ -202,6 +203,7 @@ def main() -> None:
             coils=arguments.coils,
             seed=arguments.seed,
         )
+    make_detection(arguments.out)
 
 
 if __name__ == "__main__":
