@@ -11,10 +11,11 @@ def erase(out: Path, subject: str) -> tuple[Path, ...]:
     """Erase a subject from the buffers and records of all stages below a folder.
 
     Its scans and what was recorded of them leave the buffers, its scores leave the records, and
-    states of stopped stages, which may hold what was derived from it, are thrown away. Each buffer
-    remembers a salted hash of its key, so that it cannot come back. Finished stages are no longer
-    compared with the data when a sequence goes on. What was recorded of other subjects stays.
-    Weights may retain an influence: train again to be rid of it.
+    what stopped or killed stages left, which may hold what was derived from it, is thrown away.
+    Each buffer remembers a salted hash of its key, so that it cannot come back. Finished stages are
+    no longer compared with the data when a sequence goes on. What was recorded of other subjects
+    stays. Weights, and what a strategy remembers of them, may retain an influence: train again to
+    be rid of it.
 
     Args:
         out: what `adaptmr.continual.learner.ContinualLearner` wrote, of one network or a bank.
@@ -27,6 +28,8 @@ def erase(out: Path, subject: str) -> tuple[Path, ...]:
         BadInputError: a stage is damaged.
     """
     held = []
+    for folder in (out, *sorted(path for path in out.rglob("*") if path.is_dir())):
+        stage_files.clear_left(folder)
     for state in sorted(out.rglob("*.run")):
         shutil.rmtree(state)
     for record in sorted(out.rglob("stage.json")):

@@ -204,7 +204,9 @@ class ContinualLearner:
         folder, work_folder = out / str(plan.index), out / f"{plan.index}.run"
         before = stages.get(plan.start)
         identity = self._identity(plan, mask, before.network if before else None, start)
+        stage_files.clear_left(out, folder.name)
         if folder.is_dir():
+            shutil.rmtree(work_folder, ignore_errors=True)
             stage = stage_files.load(folder)
             stage_files.require_same(stage, identity)
             return self._complete(stage, mask)

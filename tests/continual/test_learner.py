@@ -214,6 +214,9 @@ def test_an_erased_subject_is_gone_everywhere_and_cannot_come_back(tmp_path: Pat
     tasks = made_tasks()[:3]
     learn(tmp_path, tasks=tasks[:2])
     subject = replay_files.load(tmp_path / "1" / "buffer").items[0].subject
+    for left in (tmp_path / ".2.killed" / "new", tmp_path / "2.run"):
+        left.mkdir(parents=True)
+        (left / "stage.json").write_text(subject)
     assert {folder.name for folder in erase(tmp_path, subject)} == {"0", "1"}
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert subject.encode() not in file.read_bytes()
