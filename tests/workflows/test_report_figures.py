@@ -23,6 +23,7 @@ from adaptmr.workflows.report.figures import (
     kspace_picture,
     magnitude_picture,
     mask_picture,
+    overlay_picture,
     scale_strip,
 )
 
@@ -48,6 +49,20 @@ def test_magnitude_picture_has_the_exact_pixels(
     levels = np.clip(np.abs(image.numpy()).astype(float) / scale, 0, 1)
     assert drawn.shape == (rows, columns, 3)
     assert np.abs(drawn - 255 * levels[..., None]).max() <= 1.0
+
+
+def test_classes_are_laid_over_the_image() -> None:
+    image = torch.tensor([[0.0, 1.0, 1.0]])
+    drawn = pixels(overlay_picture(image, torch.tensor([[0, 0, 2]]), (0.0, 1.0)))
+    assert tuple(drawn[0, 0]) == (0, 0, 0)
+    assert tuple(drawn[0, 1]) == (255, 255, 255)
+    red, green, blue = (int(value) for value in drawn[0, 2])
+    assert red > green > blue  # the second colour is an orange
+    assert np.array_equal(
+        pixels(overlay_picture(image, None, (0.0, 1.0))), pixels(magnitude_picture(image, (0, 1)))
+    )
+    with pytest.raises(UsageError, match="differs from its image"):
+        overlay_picture(image, torch.zeros(3, 1), (0.0, 1.0))
 
 
 def test_values_that_are_not_finite_are_marked() -> None:

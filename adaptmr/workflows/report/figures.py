@@ -125,11 +125,6 @@ def overlay_picture(image: Tensor, classes: Tensor | None, window: tuple[float, 
     return stream.getvalue()
 
 
-def class_swatch(number: int) -> bytes:
-    """One pixel of the colour in which `overlay_picture` lays a class over an image."""
-    return swatch(_rgb(_SERIES[(number - 1) % len(_SERIES)]))
-
-
 def _rgb(name: str) -> Colour:
     red, green, blue = (int(name[start : start + 2], 16) for start in (1, 3, 5))
     return red, green, blue
