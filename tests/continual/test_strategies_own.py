@@ -168,7 +168,7 @@ def test_an_empty_buffer_is_not_replayed() -> None:
 
 
 def test_k_fpf_trains_what_moved_most_and_only_in_its_phases() -> None:
-    strategy = ForgettingPrioritised(phases=2, updates_per_phase=3, share=0.2)
+    strategy = ForgettingPrioritised(phases=2, replayed=1.0, share=0.2)
     work = made_work(made_tasks()[:2], strategy, steps=6)
     strategy.before(work)
     assert [len(list(strategy.updates(work, step))) for step in range(6)] == [1, 1, 4, 1, 1, 4]

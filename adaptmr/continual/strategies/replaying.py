@@ -45,9 +45,9 @@ class Replaying(Strategy):
     weight: PositiveFloat = 1.0
     """Of the loss of the buffer."""
 
-    @abstractmethod
     def current_loss(self, task: Task, image: Tensor, batch: TaskBatch) -> Tensor:
-        """Of the task at hand."""
+        """Of the task at hand: its own, unless a strategy adds to it."""
+        return task_loss(task, image, batch)
 
     @abstractmethod
     def buffer_loss(self, stage: StageWork, task: Task, draw: Callable[[int], TaskBatch]) -> Tensor:
@@ -88,10 +88,6 @@ class ExperienceReplay(Replaying):
 
     kind: Literal["experience-replay"] = "experience-replay"
 
-    def current_loss(self, task: Task, image: Tensor, batch: TaskBatch) -> Tensor:
-        """The task's own."""
-        return task_loss(task, image, batch)
-
     def buffer_loss(self, stage: StageWork, task: Task, draw: Callable[[int], TaskBatch]) -> Tensor:
         """The task's own."""
         batch = draw(0)
@@ -102,10 +98,6 @@ class LogitReplay(Replaying):
     """What the task's network said of the buffer when the task was finished."""
 
     kind: Literal["logit-replay"] = "logit-replay"
-
-    def current_loss(self, task: Task, image: Tensor, batch: TaskBatch) -> Tensor:
-        """The task's own."""
-        return task_loss(task, image, batch)
 
     def buffer_loss(self, stage: StageWork, task: Task, draw: Callable[[int], TaskBatch]) -> Tensor:
         """Squared difference of the raw outputs."""
@@ -141,10 +133,6 @@ class DarkExperienceReplay(Replaying):
 
     outputs_weight: NonNegativeFloat = 0.5
     labels_weight: NonNegativeFloat = 0.5
-
-    def current_loss(self, task: Task, image: Tensor, batch: TaskBatch) -> Tensor:
-        """The task's own."""
-        return task_loss(task, image, batch)
 
     def buffer_loss(self, stage: StageWork, task: Task, draw: Callable[[int], TaskBatch]) -> Tensor:
         """Weighted sum of both."""

@@ -28,7 +28,9 @@ class ForgettingPrioritised(Strategy):
 
     phases: PositiveInt = 3
     """k: evenly spread over the stage, the last at its end."""
-    updates_per_phase: PositiveInt = 10
+    replayed: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Updates on the buffer, of all phases together, per step of the stage; at least one a phase.
+    A replay every third step is 0.33."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Of the parameters, the part at least that the modules of a phase have together."""
 
@@ -44,7 +46,8 @@ class ForgettingPrioritised(Strategy):
             return
         chosen = sensitive_parameters(stage, self.share)
         finished = [task for task in stage.tasks[:-1] if stage.buffer.of_task(task.name)]
-        for number in range(self.updates_per_phase if finished else 0):
+        updates = max(1, round(self.replayed * stage.steps / self.phases))
+        for number in range(updates if finished else 0):
             task = finished[number % len(finished)]
             drawn = stage.replay(task, step, number)
             if drawn is not None:
