@@ -84,8 +84,12 @@ def overridden(base: Model, given: Mapping[str, Any], what: str) -> Model:
 
 
 def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str, str | None]:
-    """Field, what is wrong with it, and what to do, of the first problem."""
-    first = error.errors()[0]
+    """Field, what is wrong with it, and what to do, of the first problem.
+
+    An unknown key goes first: a misspelt one is missing under its right name as well.
+    """
+    problems = error.errors()
+    first = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     field = ".".join(str(part) for part in first["loc"]) or "all"
     if first["type"] == "missing":
         return field, "nothing", "Add this key"

@@ -110,9 +110,18 @@ def measure(
     )
 
 
-def _in_memory(result: BankReconstruction) -> BankReconstruction:
-    """The reconstruction, computed once."""
-    slices = list(result.slices())
+def _in_memory(result: BankReconstruction) -> BankReconstruction | None:
+    """The reconstruction, computed once; None where no bounds can be laid about the images.
+
+    Raises:
+        BadInputError: the scan cannot be read.
+    """
+    try:
+        slices = list(result.slices())
+    except BadInputError as error:
+        if error.field != "image":
+            raise
+        return None  # not finite: what is wrong is the bank, and the gates say so
 
     def whole(name: str) -> Stack | None:
         return Stack.of(torch.stack([one[name] for one in slices])) if name in slices[0] else None
@@ -123,14 +132,16 @@ def _in_memory(result: BankReconstruction) -> BankReconstruction:
 
 
 def _values(
-    bank: ReconstructionBank, scan: Scan, result: BankReconstruction
+    bank: ReconstructionBank, scan: Scan, result: BankReconstruction | None
 ) -> dict[str, float | None]:
     assert scan.target is not None  # noqa: S101 - `open_scans` gives every scan one
-    values: dict[str, float | None] = dict.fromkeys(_METRICS)
+    values: dict[str, float | None] = dict.fromkeys((*_METRICS, RESIDUAL))
+    if result is None:
+        return values
     images = result.image[:]
     if bool(images.isfinite().all()):
         measured = PROTOCOLS[PROTOCOL](images, scan.target[:])
-        values = {name: getattr(measured, name) for name in _METRICS}
+        values |= {name: getattr(measured, name) for name in _METRICS}
     values[RESIDUAL] = _residual(bank, scan, result)
     judged = judge_scan(bank, scan, result) if values["ssim"] is not None else ()
     if judged:
