@@ -75,6 +75,43 @@ def report(
     _told(reports.report(runs, out, overwrite=overwrite), as_json)
 
 
+@commands.command(epilog=example("adaptmr continual buffer run"))
+def buffer(
+    out: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a sequence.")],
+    as_json: Json = False,
+) -> None:
+    """List what a sequence keeps of its subjects."""
+    from adaptmr.workflows.continual.buffers import kept_scans
+
+    kept = kept_scans(out)
+    if as_json:
+        print_json({"scans": [each.model_dump(mode="json") for each in kept]})
+        return
+    for each in kept:
+        typer.echo(
+            f"{each.stage}  {each.task}  {each.subject}  {each.scan}"
+            f"  {each.slices} slices, {each.bytes:,} bytes"
+        )
+    typer.echo(f"{len(kept)} scans of {len({each.subject for each in kept})} subjects")
+
+
+@commands.command(epilog=example("adaptmr continual erase run --subject sub-03"))
+def erase(
+    out: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a sequence.")],
+    subject: Annotated[str, typer.Option(help="Key of the subject.")],
+    as_json: Json = False,
+) -> None:
+    """Erase a subject from all buffers and records of a sequence; weights stay as they are."""
+    from adaptmr.workflows.continual.buffers import erase_subject
+
+    erased = erase_subject(out, subject)
+    if as_json:
+        print_json(erased)
+        return
+    typer.echo(f"Erased from {len(erased.stages)} stages; it cannot come back into their buffers")
+    typer.echo("Weights may retain an influence: train again without the subject to be rid of it")
+
+
 def _told(found: "ContinualReport", as_json: bool) -> None:
     if as_json:
         print_json(found)
