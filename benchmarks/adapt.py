@@ -273,33 +273,44 @@ def rows_of(data: Path, work: Path, network: VarNet, shift: str) -> list[dict[st
     kind, under = SHIFTS[shift]
     tests = simulated(data, work, kind, "test", None)
     subjects = [subject_of(scan) for scan in tests]
-    target = np.array(measured(network, under, tests))
-    source = measured(network, TRAINED, simulated(data, work, Kind.SOURCE, "test", None))
-    found = {case: run(data, work, case, network) for case in cases(shift)}
-    gains = {
-        case: np.array(values["target"])[:, 0] - target[:, 0] for case, values in found.items()
+    before = {
+        "target": np.array(measured(network, under, tests)),
+        "source": np.array(
+            measured(network, TRAINED, simulated(data, work, Kind.SOURCE, "test", None))
+        ),
     }
-    rows = [quality(shift, "none", target)]
+    found = {case: run(data, work, case, network) for case in cases(shift)}
+    target = {case: np.array(values["target"]) for case, values in found.items()}
+    rows = [
+        quality(shift, "none", before["target"])
+        | {"source_before": before["source"].mean(0).tolist()}
+    ]
     for case, values in found.items():
         rivals = [replace(case, strategy=each, self_supervised=False) for each in DEFAULTS]
-        against = max(
-            (gains[rival] for rival in rivals if rival != case), key=lambda gain: gain.mean()
-        )
-        same = [one for one in gains if one.scans == case.scans and not one.self_supervised]
+        rival = max((one for one in rivals if one != case), key=lambda one: mean(target[one], 1))
+        same = [one for one in found if one.scans == case.scans and not one.self_supervised]
+        lost = np.array(values["source"]) - before["source"]
+        gained = target[case] - before["target"]
         rows.append(
-            quality(shift, case.name, np.array(values["target"]))
+            quality(shift, case.name, target[case])
             | {
                 "scans": case.scans,
-                "gain": estimate(gains[case], subjects),
-                "source": estimate(
-                    np.array(values["source"])[:, 0] - np.array(source)[:, 0], subjects
-                ),
-                "against_default": estimate(gains[case] - against, subjects),
-                "best": case == max(same, key=lambda one: gains[one].mean()),
+                "gain_psnr": estimate(gained[:, 0], subjects),
+                "gain_ssim": estimate(gained[:, 1], subjects),
+                "source_psnr": estimate(lost[:, 0], subjects),
+                "source_ssim": estimate(lost[:, 1], subjects),
+                "rival": rival.name,
+                "against_rival": estimate(target[case][:, 1] - target[rival][:, 1], subjects),
+                "best": case == max(same, key=lambda one: mean(target[one], 1)),
             }
             | {name: values[name] for name in ("numbers", "bytes", "seconds", "epoch")}
         )
     return rows
+
+
+def mean(values: np.ndarray, metric: int) -> float:
+    """Over scans, of PSNR (0) or SSIM (1)."""
+    return float(values[:, metric].mean())
 
 
 def quality(shift: str, method: str, values: np.ndarray) -> dict[str, Any]:
@@ -319,30 +330,33 @@ def quality(shift: str, method: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
-    head = ("shift", "scans", "method", "PSNR", "target gain, dB", "source, dB", "numbers", "kB")
-    print(f"| {' | '.join(head)} | s | against a default, dB |")
+    head = "shift, scans | strategy | SSIM gain | PSNR gain, dB | source SSIM | source PSNR, dB"
+    print(f"| {head} | numbers | kB | s | SSIM against the better default |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for one in rows:
-        cells = [one["shift"], one["scans"], one["method"], f"{one['psnr']:.2f}"]
-        if "gain" in one:
-            cells += [shown(one["gain"]), shown(one["source"]), f"{one['numbers']:,}"]
-            cells += [f"{one['bytes'] / 1000:.0f}", f"{one['seconds']:.0f}"]
-            cells += [shown(one["against_default"]) + (" **best**" if one["best"] else "")]
-        else:
-            cells += [""] * 6
-        print(f"| {' | '.join(map(str, cells))} |")
+        if "best" not in one:
+            print(f"| {one['shift']} | none | {one['ssim']:.3f} | {one['psnr']:.2f} ||||||")
+            continue
+        cells = [f"{one['shift']}, {one['scans']}", one["method"]]
+        for name, places in (("gain", 3), ("source", 3)):
+            cells += [shown(one[f"{name}_ssim"], places), shown(one[f"{name}_psnr"], 2)]
+        cells += [f"{one['numbers']:,}", f"{one['bytes'] / 1000:.0f}", f"{one['seconds']:.0f}"]
+        cells += [shown(one["against_rival"], 3) + (" **best**" if one["best"] else "")]
+        print(f"| {' | '.join(cells)} |")
+    print()
     for strategy in Strategy:
-        own = [one for one in rows if one["method"] == strategy and "gain" in one]
+        own = [one for one in rows if one["method"] == strategy]
         best = sum(one["best"] for one in own)
-        beats = sum(one["against_default"][1] > 0 for one in own)
+        beyond = sum(one["against_rival"][1] > 0 for one in own)
         print(
-            f"{strategy}: best in {best} of {len(own)} cells, better than the better default"
-            f" beyond doubt in {beats}{'' if best else ': NEVER WINS'}"
+            f"{strategy}: best in {best} of {len(own)} cells, above the better default beyond doubt"
+            f" in {beyond}{'' if best else '; never wins'}"
         )
 
 
-def shown(interval: Sequence[float]) -> str:
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval)
+def shown(interval: Sequence[float], places: int) -> str:
+    middle, low, high = (f"{value:+.{places}f}" for value in interval)
+    return f"{middle} [{low}, {high}]"
 
 
 def main() -> None:
