@@ -106,7 +106,7 @@ def _verdict(measures: Sequence[Measures]) -> str:
     lead = "" if len(known) == 1 else f" Of {len(known)} strategies it forgot least."
     return (
         f"After the last task {best.strategy} is {best.average:.0%} of the way from zero-filled to"
-        f" fully sampled images, and had forgotten {mean:.1%} [{low:.1%}, {high:.1%}].{lead}"
+        f" fully sampled images; of that way it forgot {mean:.1%} [{low:.1%}, {high:.1%}].{lead}"
     )
 
 
