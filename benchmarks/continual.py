@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from torch import Tensor, nn
 
 from adaptmr.continual.config import BufferConfig, LearnerConfig, Selection
@@ -79,11 +79,17 @@ class SoftShare(nn.Module):
     def __init__(self, segmentation: nn.Module) -> None:
         super().__init__()
         self.segmentation = segmentation
+        self.slope, self.offset = 1.0, 0.0
+
+    def measure(self, image: Tensor) -> Tensor:
+        """(slices,) shares, as the segmentation has them."""
+        areas = self.segmentation(image).softmax(1).sum((-2, -1))
+        share: Tensor = areas[:, 1] / (areas[:, 1:].sum(1) + 1e-3)
+        return share
 
     def forward(self, image: Tensor) -> Tensor:
         """(slices, 1) shares."""
-        areas = self.segmentation(image).softmax(1).sum((-2, -1))
-        return areas[:, 1:2] / (areas[:, 1:].sum(1, keepdim=True) + 1e-3)
+        return (self.slope * self.measure(image) + self.offset)[:, None]
 
 
 class SoftPresence(nn.Module):
@@ -98,14 +104,14 @@ class SoftPresence(nn.Module):
         self.segmentation = segmentation
         self.slope, self.offset = 1.0, 0.0
 
-    def area(self, image: Tensor) -> Tensor:
+    def measure(self, image: Tensor) -> Tensor:
         """(slices,) pixels of class 1."""
         area: Tensor = self.segmentation(image).softmax(1)[:, 1].sum((-2, -1))
         return area
 
     def forward(self, image: Tensor) -> Tensor:
         """(slices, 2) raw outputs."""
-        present = self.slope * self.area(image) + self.offset
+        present = self.slope * self.measure(image) + self.offset
         return torch.stack((torch.zeros_like(present), present), 1)
 
 
@@ -167,18 +173,18 @@ def folder_of(config: TaskConfig) -> Path:
 
 
 def program(config: TaskConfig, work: Path) -> nn.Module:
-    """What measures, from a trained segmentation."""
+    """What measures, from a trained segmentation; fitted on those that trained it."""
     maps = load_task(work / "tasks" / f"{config.name}-map").network.network
-    if config.name == "fluid":
-        return SoftShare(maps)
     parts = {Split.TRAINING: Part.TASK_TRAINING}
     examples = Study.open(folder_of(config)).examples(config.annotation, parts)[Split.TRAINING]
-    found = SoftPresence(maps)
+    found = SoftShare(maps) if config.name == "fluid" else SoftPresence(maps)
     with torch.no_grad():
-        areas = torch.cat([found.area(config.adapter(example.target[:])) for example in examples])
+        measured_by = [found.measure(config.adapter(example.target[:])) for example in examples]
+    measured_as = torch.cat(measured_by)[:, None].numpy()
     labels = torch.cat([example.label for example in examples if example.label is not None])
-    fitted = LogisticRegression().fit(areas[:, None].numpy(), labels.numpy())
-    found.slope, found.offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    law = LinearRegression() if config.name == "fluid" else LogisticRegression()
+    law.fit(measured_as, labels.numpy())
+    found.slope, found.offset = float(np.ravel(law.coef_)[0]), float(np.ravel(law.intercept_)[0])
     return found
 
 
