@@ -16,8 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from adaptmr.workflows.environment import environment
-from adaptmr.workflows.scheduling.drift import DriftConfig, drift
-from adaptmr.workflows.scheduling.observation import Observation
+from adaptmr.workflows.scheduling.drift import DriftConfig, Observation, drift
 
 STATISTICS = 8
 HEAVY = 2

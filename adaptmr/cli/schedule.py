@@ -142,6 +142,14 @@ def run_due(
     _finish([one.exit_code for one in done], any(one.problem for one in done))
 
 
+@commands.command(epilog=example("adaptmr schedule serve"))
+def serve(schedules: Folder = _DEFAULT) -> None:
+    """Run what is due, by Dagster's daemon, until it is stopped; in place of calling run-due."""
+    from adaptmr.workflows.scheduling.daemon import serve
+
+    raise typer.Exit(serve(schedules))
+
+
 def _finish(codes: list[int | None], problem: bool) -> None:
     """End with the gravest of what happened."""
     bad = {code for code in codes if code}

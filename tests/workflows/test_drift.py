@@ -22,9 +22,9 @@ from adaptmr.workflows.gates.config import GateConfig
 from adaptmr.workflows.registry.registry import Registry
 from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.scheduling.cron import Cron
-from adaptmr.workflows.scheduling.drift import Chart, DriftConfig, Kind, drift
+from adaptmr.workflows.scheduling.drift import Chart, DriftConfig, Kind, Observation, drift
 from adaptmr.workflows.scheduling.due import run_due
-from adaptmr.workflows.scheduling.observation import Observation, _decay, observe
+from adaptmr.workflows.scheduling.observation import _decay, observe
 from adaptmr.workflows.scheduling.schedules import Schedules
 from adaptmr.workflows.scheduling.watch import Watch, sense
 

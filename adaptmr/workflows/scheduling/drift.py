@@ -15,10 +15,22 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adaptmr.workflows.scheduling.observation import Observation
-
 _OUTLIER: Final = 4.0
 """Standard deviations beyond which a scan counts no more: one odd scan is no drift."""
+
+
+class Observation(BaseModel):
+    """The statistics of one scan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    file: str
+    """Key of the file: name, size and time."""
+    subject: str
+    """Key of the subject."""
+    stratum: str
+    """Contrast and orientation: kinds of scans are not compared with each other."""
+    statistics: dict[str, float]
 
 
 class DriftConfig(BaseModel):

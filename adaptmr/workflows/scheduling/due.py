@@ -66,6 +66,24 @@ def run_due(
     return tuple(_run_due(schedules, one, run, now or datetime.now(UTC)) for one in every)
 
 
+def pending(schedules: Schedules, now: datetime) -> tuple[str, ...]:
+    """Names of the schedules that have something due and are not being run.
+
+    Raises:
+        BadInputError: a file of the schedules was edited.
+    """
+    found = []
+    for one in schedules.all():
+        try:
+            with single_flight(schedules.lock(one), one.name):
+                since = _since(schedules, one)
+                if now < since - _BACK or one.cron.latest(since, now) is not None:
+                    found.append(one.name)
+        except BusyError:
+            continue
+    return tuple(found)
+
+
 def by_command(schedule: Schedule, trigger: Trigger) -> int:
     """Run a workflow in a process of its own, as a person would.
 
@@ -86,8 +104,7 @@ def _run_due(schedules: Schedules, schedule: Schedule, run: Runner, now: datetim
 
 
 def _run_alone(schedules: Schedules, schedule: Schedule, run: Runner, now: datetime) -> Ran:
-    last = schedules.fired(schedule)
-    since = schedule.created if last is None else last.moment
+    since = _since(schedules, schedule)
     if now < since - _BACK:
         schedules.record(schedule, Fired(moment=now, at=now, trigger=None, exit_code=None))
         return _ran(
@@ -111,6 +128,12 @@ def _run_alone(schedules: Schedules, schedule: Schedule, run: Runner, now: datet
         fired = Fired(moment=moment, at=now, trigger=trigger, exit_code=code)
         schedules.record(schedule, fired)
     return _ran(schedule, moment, trigger, code, said)
+
+
+def _since(schedules: Schedules, schedule: Schedule) -> datetime:
+    """The moment up to which everything is dealt with."""
+    last = schedules.fired(schedule)
+    return schedule.created if last is None else last.moment
 
 
 def _ran(

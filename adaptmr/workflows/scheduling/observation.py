@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from adaptmr.data.doors import open_scan
@@ -15,24 +14,11 @@ from adaptmr.reconstruction.coils import periphery_covariance
 from adaptmr.reconstruction.training.cohort import subject_of
 from adaptmr.sampling.decision import read_decisions
 from adaptmr.sampling.mask import Mask
+from adaptmr.workflows.scheduling.drift import Observation
 
 _RINGS = 12
 _LENGTH = 16
 """Characters of a hash that stand for a name."""
-
-
-class Observation(BaseModel):
-    """The statistics of one scan."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    file: str
-    """Key of the file: name, size and time."""
-    subject: str
-    """Key of the subject."""
-    stratum: str
-    """Contrast and orientation: kinds of scans are not compared with each other."""
-    statistics: dict[str, float]
 
 
 def observe(path: Path, decisions: Path | None = None) -> Observation:

@@ -14,10 +14,8 @@ from adaptmr.data.files import complete_file
 from adaptmr.data.manifest import read_description
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.workflows.progress import track
-from adaptmr.workflows.reconstruction import scan_files
 from adaptmr.workflows.registry.trigger import Trigger
-from adaptmr.workflows.scheduling.drift import Alarm, DriftConfig, drift
-from adaptmr.workflows.scheduling.observation import Observation, file_key, observe
+from adaptmr.workflows.scheduling.drift import Alarm, DriftConfig, Observation, drift
 
 
 class _Seen(BaseModel):
@@ -137,6 +135,8 @@ def sense(watch: Watch, seen: Path) -> Sensed:
 
 def _looked(watch: Watch, known: _Seen) -> _Seen:
     """What was seen, with the files that are new, in the order in which they came."""
+    from adaptmr.workflows.scheduling.observation import observe  # loads torch
+
     before = {one.file for one in known.observations} | set(known.refused)
     fresh = [(path, key) for path, key in _files(watch.folder) if key not in before]
     observations, refused = list(known.observations), list(known.refused)
@@ -150,6 +150,9 @@ def _looked(watch: Watch, known: _Seen) -> _Seen:
 
 
 def _files(folder: Path) -> Sequence[tuple[Path, str]]:
+    from adaptmr.workflows.reconstruction import scan_files
+    from adaptmr.workflows.scheduling.observation import file_key
+
     if not any(folder.iterdir()):
         return ()
     found = sorted(scan_files([folder]), key=lambda path: (path.stat().st_mtime_ns, path.name))
