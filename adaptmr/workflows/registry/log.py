@@ -33,7 +33,6 @@ class Event(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"
     PRUNED = "pruned"
-    EXPORTED = "exported"
     REPAIRED = "repaired"
 
 
