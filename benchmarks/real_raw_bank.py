@@ -50,7 +50,7 @@ def cropped(scan: Scan, matrix: tuple[int, int]) -> Scan:
             "encoded_matrix": None,
             "recon_matrix": None,
             "phase_limits": None,
-            "subject": SAME_HEAD.get(scan.name, Path(scan.name).stem),
+            "subject": SAME_HEAD.get(scan.name, subject_of(scan)),
         }
     )
     smaller = replace(
