@@ -77,7 +77,8 @@ class ContinualLearner:
             )
         require_disjoint(self.tasks)
         if self.strategy.replays:
-            quotas(self.config.buffer.policy, self.config.buffer.capacity, len(self.tasks))
+            # While the last task is learned the buffer holds those before it.
+            quotas(self.config.buffer.policy, self.config.buffer.capacity, len(self.tasks) - 1)
 
     def run(self, network: Network, mask: Mask, out: Path, *, resume: bool = True) -> Learned:
         """Learn the tasks with one network under one mask.
@@ -265,7 +266,10 @@ class ContinualLearner:
         buffer = None
         if self.strategy.replays:
             generator = np.random.default_rng((self.config.seed, BUFFER, work.index))
-            buffer = work.buffer.admit(work.task, partial(recorded, work), generator)
+            if work.index < self.config.buffer.capacity:
+                buffer = work.buffer.admit(work.task, partial(recorded, work), generator)
+            else:  # no room for one more task, and none may follow
+                buffer = work.buffer
         clock.stop()
         scores = evaluate(self._held, Split.TEST, reconstruction_of(work))
         trained = self._trained(work.tasks)
