@@ -17,7 +17,8 @@ class Schedule(BaseModel):
 
     epochs: PositiveInt = 50
     batch_size: PositiveInt = 1
-    """Slices per step on each device; slices of one batch have one size and share one mask."""
+    """Slices per step, shared out over the devices; slices of one batch have one size and share one
+    mask."""
     learning_rate: PositiveFloat = 1e-3
     """First learning rate of Adam."""
     learning_rate_step: PositiveInt = 40
@@ -29,7 +30,8 @@ class Schedule(BaseModel):
     """Precision of the networks; Fourier transforms and coil maps stay in single precision."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt | Literal["auto"] = 1
-    """Number of devices, or all there are."""
+    """Number of devices of this machine, each with a process of its own, or all there are; of CPUs
+    the number of processes. Changes no result but by rounding."""
     workers: NonNegativeInt = 0
     """Processes that read data beside the training; 0 reads in the training process."""
 

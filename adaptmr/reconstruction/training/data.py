@@ -39,6 +39,8 @@ class Batch:
         data_range: (batch,) maximum of the volume that each slice is from.
         mask: the positions that the reconstruction may use.
         sources: file name and slice of each.
+        weight: of the mean loss of these slices among those of other devices, whose mean over the
+            devices is then that over all slices of the batch.
     """
 
     kspace: Tensor
@@ -46,6 +48,7 @@ class Batch:
     data_range: Tensor
     mask: Mask
     sources: tuple[tuple[str, int], ...]
+    weight: float = 1.0
 
     def under(self, mask: Mask) -> "Batch":
         """The same slices under another mask."""
@@ -63,11 +66,18 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A batch before it is read: slices as (scan, slice index), the mask, and its seed."""
+    """A batch before it is read: slices as (scan, slice index), the mask, its seed, the weight."""
 
     slices: tuple[Slice, ...]
     masks: MaskSource
     seed: Seed
+    weight: float = 1.0
+
+    def share(self, rank: int, count: int) -> "Plan":
+        """The part of one of several devices; a device for which nothing is left gets no weight."""
+        own = self.slices[rank::count]
+        weight = len(own) * count / len(self.slices)
+        return replace(self, slices=own or self.slices[:1], weight=weight)
 
     def read(self) -> Batch:
         """Read the slices and make the mask.
@@ -83,6 +93,7 @@ class Plan:
             data_range=torch.tensor([_maximum(scan) for scan, _ in self.slices]),
             mask=self.masks.make(first.matrix, self.seed, first.padding),
             sources=tuple((scan.name, index) for scan, index in self.slices),
+            weight=self.weight,
         )
 
 

@@ -110,10 +110,13 @@ class ReconstructionData(LightningDataModule):
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         slices = emphasis.epoch(self.slices, config.seed, epoch) if emphasis else self.slices
         plans = training_plans(slices, self.material.masks, config.batch_size, config.seed, epoch)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            rank, count = self.trainer.global_rank, self.trainer.world_size
+            plans = tuple(plan.share(rank, count) for plan in plans)
         return self._loader(Batches(plans, self.material.degradations))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The same batches every time; none without validation."""
+        """The same batches every time, on every device; none without validation."""
         scans = self.material.cohort.validation
         plans = validation_plans(scans, self.material.masks, self.config.batch_size)
         return self._loader(Batches(plans))

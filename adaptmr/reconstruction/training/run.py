@@ -1,11 +1,11 @@
 """One training from configuration to exported network."""
 
 import json
-import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from adaptmr.reconstruction.networks.checkpoint import Architecture
 from adaptmr.reconstruction.training.cohort import open_cohort
 from adaptmr.reconstruction.training.config import SeededSchedule, TrainConfig
 from adaptmr.reconstruction.training.data import Material
+from adaptmr.reconstruction.training.processes import process_count, side_by_side, strategy
 from adaptmr.sampling.training import quiet
 
 if TYPE_CHECKING:
@@ -49,16 +50,25 @@ def train(config: TrainConfig, out: Path, *, overwrite: bool = False, resume: bo
         BadInputError: the data cannot be trained on, ``out`` exists, or the loss became NaN.
         UsageError: the stopped run had another configuration or other data.
     """
-    cohort = open_cohort(config.data, config.validation_fraction, config.seed)
     return train_network(
         config.architecture,
         config,
-        Material(cohort, config.masks, initial=config.initial, degradations=config.degradations),
+        material_of(config),
         out,
         run_folder(out),
         overwrite=overwrite,
         resume=resume,
     )
+
+
+def material_of(config: TrainConfig) -> Material:
+    """What a configuration says to learn from, opened and split by subject.
+
+    Raises:
+        BadInputError: the data cannot be trained on.
+    """
+    cohort = open_cohort(config.data, config.validation_fraction, config.seed)
+    return Material(cohort, config.masks, initial=config.initial, degradations=config.degradations)
 
 
 def train_network(
@@ -89,18 +99,21 @@ def train_network(
         BadInputError: as `train`; also when the initial network is of another architecture.
         UsageError: as `train`.
     """
-
-    def begin() -> "ReconstructionTraining":
-        from adaptmr.reconstruction.training.module import ReconstructionTraining
-
-        network = checkpoint.begin(architecture, config.seed, material.initial)
-        for part in material.frozen:
-            network.get_submodule(part).requires_grad_(False)
-        return ReconstructionTraining(network, config)
-
+    begin = partial(_begin, architecture, config, material)
     return run_training(
         config, material, out, run, begin, checkpoint.save, overwrite=overwrite, resume=resume
     )
+
+
+def _begin(
+    architecture: Architecture, config: SeededSchedule, material: Material
+) -> "ReconstructionTraining":
+    from adaptmr.reconstruction.training.module import ReconstructionTraining
+
+    network = checkpoint.begin(architecture, config.seed, material.initial)
+    for part in material.frozen:
+        network.get_submodule(part).requires_grad_(False)
+    return ReconstructionTraining(network, config)
 
 
 def run_folder(out: Path) -> Path:
@@ -126,7 +139,8 @@ def run_training(
         material: on what.
         out: folder of the result.
         run: folder of the training while it runs.
-        begin: makes the training, with first weights.
+        begin: makes the training, with first weights; on several devices called by each of their
+            processes, so a function that is found by its name.
         export: writes what was trained, called as ``export(reconstructor, out, provenance,
             overwrite=overwrite)``.
         overwrite: whether an existing ``out`` may be replaced.
@@ -140,12 +154,33 @@ def run_training(
         UsageError: as `train`.
     """
     require_absent(out, overwrite=overwrite)
-    module = begin()
-    identity = material.identity
-    _prepare(run, config, identity, resume)
+    module, count = begin(), process_count(config)
+    _prepare(run, config, material.identity, resume)
+    if count == 1:
+        _fit(module, config, material, out, run, export, overwrite)
+    else:
+        side_by_side(partial(_one, begin, config, material, out, run, export, overwrite), count)
+    return out
 
+
+def _one(begin: Callable[[], "ReconstructionTraining"], *others: Any) -> None:
+    """What each of several processes does."""
+    _fit(begin(), *others)
+
+
+def _fit(
+    module: "ReconstructionTraining",
+    config: SeededSchedule,
+    material: Material,
+    out: Path,
+    run: Path,
+    export: Callable[..., None],
+    overwrite: bool,
+) -> None:
+    """Train, and write what was trained."""
     from adaptmr.reconstruction.training.module import ReconstructionData
 
+    identity = material.identity
     with quiet():
         trainer = _trainer(config, run, validate=bool(material.cohort.validation))
         trainer.fit(
@@ -166,13 +201,10 @@ def run_training(
             "epoch": epoch,
         }
         export(module.reconstructor, out, provenance, overwrite=overwrite)
-    return out
 
 
 def _prepare(run: Path, config: SeededSchedule, material: dict[str, Any], resume: bool) -> None:
     """Make the folder of the run, or check that the stopped run in it was the same training."""
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        return  # a further device of a run that the first one has prepared
     identity = {"config": config.model_dump(mode="json", exclude=_FREE), **material}
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
@@ -221,7 +253,8 @@ def _trainer(config: SeededSchedule, run: Path, *, validate: bool) -> Any:
     )
     return Trainer(
         accelerator=config.accelerator,
-        devices=config.devices,
+        devices=process_count(config),
+        **strategy(process_count(config)),
         precision=config.precision,
         max_epochs=config.epochs,
         reload_dataloaders_every_n_epochs=1,

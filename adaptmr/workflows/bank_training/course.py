@@ -1,7 +1,8 @@
 """The steps of a bank's training: what each reads, needs and writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from adaptmr.reconstruction.calibration import intervals
 from adaptmr.reconstruction.losses import ReconstructionScore, pair_losses
 from adaptmr.reconstruction.networks import checkpoint, width
 from adaptmr.reconstruction.networks.checkpoint import Network
+from adaptmr.reconstruction.networks.width import WidthNetwork
 from adaptmr.reconstruction.training.config import Schedule, SeededSchedule
 from adaptmr.reconstruction.training.data import Emphasis, Material, training_slices
 from adaptmr.reconstruction.training.run import run_training, train_network
@@ -26,6 +28,7 @@ from adaptmr.sampling import persistence, selector_files
 from adaptmr.sampling.bank import MaskBank
 from adaptmr.sampling.frame import Frame, Positions
 from adaptmr.sampling.generators import MaskKind, MaskSpec
+from adaptmr.sampling.mask import Mask
 from adaptmr.sampling.persistence import Sampler
 from adaptmr.sampling.refinement import CapturedVariance, Scorer
 from adaptmr.sampling.sources import FixedMask, MaskSource, UncertaintyDraws
@@ -233,11 +236,7 @@ class Course:
             first = width.build(schedule.architecture, self.config.seed)
             settings = self.seeded(schedule)
 
-            def begin() -> Any:
-                from adaptmr.reconstruction.training import width_module
-
-                return width_module.WidthTraining(first, networks, settings, schedule.quantile)
-
+            begin = partial(_begin_width, first, networks, settings, schedule.quantile)
             run_training(
                 settings,
                 Material(self.data.cohort, tuple(map(FixedMask, masks))),
@@ -367,6 +366,17 @@ class Course:
             )
 
         return scorer
+
+
+def _begin_width(
+    first: WidthNetwork,
+    networks: Mapping[Mask, Network],
+    settings: SeededSchedule,
+    quantile: float,
+) -> Any:
+    from adaptmr.reconstruction.training import width_module
+
+    return width_module.WidthTraining(first, networks, settings, quantile)
 
 
 def load_uncertainties(step: Step) -> UncertaintyMap:

@@ -81,7 +81,8 @@ class _Follower(threading.Thread):
         if event.what is not What.BEGUN:
             ended = [one for one in self.states.values() if one.what is not What.BEGUN]
             place = f"[{len(ended)}/{len(self._stages)}]"
-            sys.stderr.write(f"{place} {event.stage}: {_told(event)}\n")
+            told = "failed" if event.what is What.FAILED else _told(event)  # why is told at the end
+            sys.stderr.write(f"{place} {event.stage}: {told}\n")
 
 
 class _Drawn(_Follower):
