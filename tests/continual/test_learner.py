@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_tasks import made_mask, made_network, made_scan, made_scans, made_tasks
 
-from adaptmr.continual import replay_files
+from adaptmr.continual import replay_files, stage_files
 from adaptmr.continual.config import BufferConfig, LearnerConfig, Selection
 from adaptmr.continual.erasure import erase
 from adaptmr.continual.learner import ContinualLearner
@@ -236,9 +236,19 @@ def test_an_erased_subject_is_gone_everywhere_and_cannot_come_back(tmp_path: Pat
     assert learn(tmp_path, tasks=cleared).matrix.shape == (3, 3)
 
 
+def test_the_last_task_needs_no_room_in_the_buffer(tmp_path: Path) -> None:
+    """MOST's buffer of four serves five tasks."""
+    small = CONFIG.model_copy(update={"buffer": BufferConfig(capacity=2)})
+    tasks = made_tasks()[:3]
+    learned = learn(tmp_path, tasks=tasks, config=small)
+    kept = [stage_files.load_buffer(stage) for stage in learned.stages]
+    counts = [[len(of.of_task(task.name)) for task in tasks] for of in kept if of is not None]
+    assert counts == [[2, 0, 0], [1, 1, 0], [1, 1, 0]]
+
+
 def test_bad_sequences_are_refused(tmp_path: Path) -> None:
     tasks = made_tasks()
-    small = CONFIG.model_copy(update={"buffer": BufferConfig(capacity=3)})
+    small = CONFIG.model_copy(update={"buffer": BufferConfig(capacity=len(tasks) - 2)})
     with pytest.raises(BadInputError, match="smaller than the number of tasks"):
         ContinualLearner(tasks, MOST, small)
     ContinualLearner(tasks, Naive(), small)
