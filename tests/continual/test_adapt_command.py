@@ -53,7 +53,8 @@ def test_a_site_from_files_to_files(run: Run, tmp_path: Path, parts: Parts, bank
     assert code == 0
     done = json.loads(text)["files"][0]
     assert (done["interval"], done["warnings"]) == (None, told["notes"])
-    expected = adapted_bank(load(bank), load_delta(out)).reconstruct(open_scan(Path(done["source"])))
+    after = adapted_bank(load(bank), load_delta(out))
+    expected = after.reconstruct(open_scan(Path(done["source"])))
     with h5py.File(done["output"]) as file:
         np.testing.assert_array_equal(file["reconstruction"][()], expected.image[:].numpy())
         assert file.attrs["bank"] == identity

@@ -12,10 +12,9 @@ from adaptmr.reconstruction.learned import joint
 from adaptmr.reconstruction.learned.joint import LearnerConfig
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.networks.checkpoint import Architecture
-from adaptmr.reconstruction.training.cohort import open_cohort
 from adaptmr.reconstruction.training.config import SeededSchedule, TrainConfig
 from adaptmr.reconstruction.training.data import Material
-from adaptmr.reconstruction.training.run import run_folder, run_training
+from adaptmr.reconstruction.training.run import material_of, run_folder, run_training
 from adaptmr.sampling.frame import Frame
 from adaptmr.sampling.generators import MaskSpec
 
@@ -61,14 +60,12 @@ def train_jointly(
         BadInputError: as `run.train`, or the scans are of several matrices or paddings.
         UsageError: as `run.train`, or the block leaves nothing of the budget.
     """
-    cohort = open_cohort(config.data, config.validation_fraction, config.seed)
+    material = material_of(config)
     return train_learned(
         config.architecture,
         config,
-        Material(
-            cohort, config.masks, initial=config.initial, degradations=config.degradations
-        ),
-        _frame(cohort.scans, config.masks[0]),
+        material,
+        _frame(material.cohort.scans, config.masks[0]),
         out,
         run_folder(out),
         overwrite=overwrite,

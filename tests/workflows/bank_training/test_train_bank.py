@@ -194,6 +194,23 @@ def test_networks_can_share_the_surrogates_coil_maps(scans: Path, tmp_path: Path
         training(scans, pairs={"shared_maps": True})
 
 
+def test_pairs_can_be_small_changes_of_the_surrogate(scans: Path, tmp_path: Path) -> None:
+    pairs = {"epochs": 1, "adapter": {"rank": 1}, "accelerator": "cpu", "learning_rate": 0.01}
+    config = training(scans, pairs=pairs, width=None)
+    steps = {took.step: took.folder for took in train_bank(config, tmp_path / "bank").steps}
+    names = ("surrogate", "network-0", "network-1")
+    surrogate, *ours = (weights(steps[name] / "network") for name in names)
+    for own in ours:
+        changes = {name: own[name] - value for name, value in surrogate.items()}
+        assert any(change.any() for change in changes.values())
+        for name, change in changes.items():
+            if change.ndim > 1 and change.any():
+                sizes = torch.linalg.svdvals(change.flatten(1).double())
+                assert not (sizes[1:] > 1e-5).any(), name
+    with pytest.raises(ValidationError, match="adapter needs"):
+        training(scans, pairs={**pairs, "warm_start": False})
+
+
 def test_points_refined_for_variance(scans: Path, tmp_path: Path) -> None:
     config = training(
         scans,
