@@ -212,3 +212,57 @@ def test_kills_at_all_named_moments_and_some_random_ones(tmp_path: Path) -> None
     assert killed["prune", "named"] == 5
     for row in rows:
         assert row["killed"] == row["champion"] == row["same_files"]
+
+
+SMALL = """\
+import sys
+from pathlib import Path
+
+sys.path[:0] = [{tests!r}]
+from made_evidence import gates
+from made_registry import candidate, made_bank, serving
+
+from adaptmr.errors import BadInputError
+from adaptmr.workflows.registry.registry import Registry
+from adaptmr.workflows.registry.verification import verify
+
+disk, outside = Path({disk!r}), Path({outside!r})
+registry = Registry(disk / "registry")
+(first,) = serving(registry, outside, ("a",))
+one = candidate(made_bank(outside / "b", "b" * 30), registry)
+refused = 0
+free = __import__("shutil").disk_usage(disk).free
+for left in (0, 4096, 20000, 40000, 80000):
+    filler = disk / "filler"
+    filler.write_bytes(bytes(max(0, free - left)))
+    try:
+        registry.promote(registry.register(one))
+    except BadInputError as error:
+        refused += 1
+        print(error)
+    filler.unlink()
+    assert not verify(registry).problems
+    if refused:
+        assert registry.state().aliases.champion in (first, *registry.state().versions)
+assert refused >= 3, refused
+assert registry.promote(registry.register(one)) != first
+assert not verify(registry).problems
+"""
+
+
+@pytest.mark.slow
+def test_a_small_file_system_that_is_full(tmp_path: Path) -> None:
+    """Real ENOSPC, wherever in the change it comes."""
+    disk, outside = tmp_path / "disk", tmp_path / "outside"
+    disk.mkdir()
+    outside.mkdir()
+    mount = f"mount -t tmpfs -o size=2m none {disk}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    script = tmp_path / "small.py"
+    here = str(Path(__file__).parent)
+    script.write_text(SMALL.format(tests=here, disk=str(disk), outside=str(outside)))
+    command = f"{mount} && exec {sys.executable} {script}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "room" in done.stdout or "No space" in done.stdout

@@ -47,7 +47,7 @@ def definitions(folder: Path) -> "Definitions":
     schedules = Schedules(folder)
 
     @dagster.op(name="run", config_schema={"schedule": str})
-    def run(context: Any) -> None:
+    def run(context: dagster.OpExecutionContext) -> None:
         (ran,) = run_due(schedules, by_command, names=[context.op_config["schedule"]])
         told = ran.model_dump(mode="json")
         context.log.info(f"{told}")
@@ -64,7 +64,7 @@ def definitions(folder: Path) -> "Definitions":
         minimum_interval_seconds=_SECONDS,
         default_status=dagster.DefaultSensorStatus.RUNNING,
     )
-    def due(_: Any) -> Any:
+    def due(_context: dagster.SensorEvaluationContext) -> Any:
         for name in pending(schedules, datetime.now(UTC)):
             config = {"ops": {"run": {"config": {"schedule": name}}}}
             yield dagster.RunRequest(run_config=config, tags={"schedule": name})
