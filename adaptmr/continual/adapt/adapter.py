@@ -128,6 +128,14 @@ def attach(network: nn.Module, adapter: Adapter) -> None:
         parametrize.register_parametrization(module, own, adapter.change(name))
 
 
+def collect(network: nn.Module, adapter: Adapter) -> None:
+    """Give an adapter the values of the one like it that is on a network."""
+    for name in adapter.names:
+        module, own = _owner(network, name)
+        (on,) = module.get_submodule(f"parametrizations.{own}").children()
+        adapter.change(name).load_state_dict(on.state_dict())
+
+
 def detach(network: nn.Module) -> None:
     """Take the adapter off: the network has the very weights that it had before, to be trained."""
     _remove(network, merge=False)

@@ -1,8 +1,5 @@
 """Lightning's side of adaptation; imported only when a training starts."""
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor, nn
 
 from adaptmr.continual.adapt.adapter import Adapter
@@ -10,7 +7,7 @@ from adaptmr.continual.adapt.family import FAMILY
 from adaptmr.continual.adapt.held_out import held_out_loss
 from adaptmr.reconstruction.networks.varnet import VarNet
 from adaptmr.reconstruction.training.config import SeededSchedule
-from adaptmr.reconstruction.training.data import Batch, Plan
+from adaptmr.reconstruction.training.data import Batch
 from adaptmr.reconstruction.training.module import ReconstructionTraining
 from adaptmr.sampling.mask import Mask
 
@@ -42,26 +39,15 @@ class AdaptationTraining(ReconstructionTraining):
             loss = loss + FAMILY[adapter.strategy].loss(adapter)
         return loss
 
-    def keep_as_best(self, validation: Sequence[Plan]) -> float | None:
-        """Make the network as it is the one to beat; nothing without validation.
+    def keep_as_best(self, loss: float) -> None:
+        """Make the network as it is the one to beat.
 
-        Returns:
-            Its validation loss.
+        Args:
+            loss: its validation loss.
         """
-        if not validation:
-            return None
-        self.eval()
-        total, count = 0.0, 0
-        with torch.no_grad():
-            for index, plan in enumerate(validation):
-                batch = plan.read()
-                total += float(self.batch_loss(batch, index)) * len(batch.target)
-                count += len(batch.target)
-        self.train()
         state = self.trained.state_dict()
         weights = {name: value.detach().clone() for name, value in state.items()}
-        self.best = {"epoch": -1, "loss": total / count, "weights": weights}
-        return total / count
+        self.best = {"epoch": -1, "loss": loss, "weights": weights}
 
     def _loss(self, batch: Batch, index: int) -> Tensor:
         if self.acquired is None:

@@ -2,10 +2,12 @@
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -14,14 +16,16 @@ from adaptmr.continual.adapt.adapter import (
     Adapter,
     Network,
     attach,
-    detach,
+    collect,
     fingerprint,
     layers_of,
     merge,
 )
+from adaptmr.continual.adapt.bases import Layer
 from adaptmr.continual.adapt.family import FAMILY, Ranks, Strategy
 from adaptmr.continual.adapt.held_out import SeenPart, held_out_loss
 from adaptmr.continual.adapt.ranks import by_contribution, contributions
+from adaptmr.data.files import require_absent
 from adaptmr.errors import UsageError
 from adaptmr.reconstruction.losses import dissimilarity
 from adaptmr.reconstruction.networks.varnet import VarNet
@@ -105,6 +109,7 @@ def adapt_network(
         UsageError: the network gives no complex images, which undersampled scans need; or the
             stopped run had another configuration or other data.
     """
+    require_absent(out, overwrite=overwrite)
     if acquired and not isinstance(network, VarNet):
         raise UsageError(
             "this network cannot learn from undersampled scans: it gives magnitudes alone",
@@ -114,7 +119,7 @@ def adapt_network(
             hint="Adapt on fully sampled scans",
         )
     source = SeenPart(mask, config.hidden) if acquired else FixedMask(mask)
-    material = Material(cohort, (source,), emphasis)
+    material, judged = Material(cohort, (source,), emphasis), mask if acquired else None
     base = fingerprint(network)
     family = FAMILY[config.strategy]
     layers = layers_of(network, config.rank)
@@ -127,30 +132,56 @@ def adapt_network(
             config.seed,
             0,
         )
-        losses = [_loss_of(plan, mask if acquired else None) for plan in plans]
+        losses = [partial(_loss, plan, judged) for plan in plans]
         layers = by_contribution(layers, contributions(network, target, losses))
-    made = Adapter(config.strategy, layers, base, seed=config.seed)
-    before: list[float | None] = []
-
-    def begin() -> "AdaptationTraining":
-        from adaptmr.continual.adapt.module import AdaptationTraining
-
-        own = copy.deepcopy(network).train()
-        attach(own, made)
-        training = AdaptationTraining(own, made, config, mask if acquired else None)
-        plans = validation_plans(cohort.validation, material.masks, config.batch_size)
-        before.append(training.keep_as_best(plans))
-        return training
-
-    def export(own: nn.Module, out: Path, provenance: dict[str, Any], *, overwrite: bool) -> None:
-        detach(own)
-        history = {**provenance, "before": before[0], "trained_numbers": made.trained_numbers}
-        adapters.save(made, out, history, overwrite=overwrite)
-
+    before = _mean_loss(
+        network, validation_plans(cohort.validation, material.masks, config.batch_size), judged
+    )
     identified = _Identified.model_validate({**config.model_dump(), "base": base})
     return run_training(
-        identified, material, out, run, begin, export, overwrite=overwrite, resume=resume
+        identified,
+        material,
+        out,
+        run,
+        partial(_begin, network, layers, identified, judged, before),
+        partial(_export, layers, identified, before),
+        overwrite=overwrite,
+        resume=resume,
     )
+
+
+def _begin(
+    network: nn.Module,
+    layers: Sequence[Layer],
+    config: _Identified,
+    judged: Mask | None,
+    before: float | None,
+) -> "AdaptationTraining":
+    from adaptmr.continual.adapt.module import AdaptationTraining
+
+    own = copy.deepcopy(network).train()
+    made = Adapter(config.strategy, layers, config.base, seed=config.seed)
+    attach(own, made)
+    training = AdaptationTraining(own, made, config, judged)
+    if before is not None:
+        training.keep_as_best(before)
+    return training
+
+
+def _export(
+    layers: Sequence[Layer],
+    config: _Identified,
+    before: float | None,
+    network: nn.Module,
+    out: Path,
+    provenance: dict[str, Any],
+    *,
+    overwrite: bool,
+) -> None:
+    made = Adapter(config.strategy, layers, config.base)
+    collect(network, made)
+    history = {**provenance, "before": before, "trained_numbers": made.trained_numbers}
+    adapters.save(made, out, history, overwrite=overwrite)
 
 
 def adapted(network: Network, adapter: Adapter) -> Network:
@@ -193,12 +224,17 @@ def _probed(
     return adapted(network, adapters.load(out))
 
 
-def _loss_of(plan: Plan, acquired: Mask | None) -> Callable[[nn.Module], Tensor]:
-    def loss(network: nn.Module) -> Tensor:
-        batch = plan.read()
-        if acquired is None:
-            return dissimilarity(network, batch).mean()
-        assert isinstance(network, VarNet)  # noqa: S101 - asked before
-        return held_out_loss(network, batch.kspace, batch.mask, acquired).mean()
+def _loss(plan: Plan, judged: Mask | None, network: nn.Module) -> Tensor:
+    """Mean loss of the slices of a batch; ``judged`` as of `AdaptationTraining`."""
+    batch = plan.read()
+    if judged is None:
+        return dissimilarity(network, batch).mean()
+    assert isinstance(network, VarNet)  # noqa: S101 - asked before
+    return held_out_loss(network, batch.kspace, batch.mask, judged).mean()
 
-    return loss
+
+@torch.no_grad()
+def _mean_loss(network: nn.Module, plans: Sequence[Plan], judged: Mask | None) -> float | None:
+    """Over slices; None without any."""
+    losses = [len(plan.slices) * float(_loss(plan, judged, network)) for plan in plans]
+    return sum(losses) / sum(len(plan.slices) for plan in plans) if plans else None
