@@ -67,7 +67,7 @@ def strategy(count: int) -> dict[str, Any]:
 
     # Not SLURM's: there the one process of a task starts the others of its node.
     return {
-        "strategy": DDPStrategy(),
+        "strategy": DDPStrategy(find_unused_parameters=True),  # a first cascade may have some
         "plugins": [LightningEnvironment()],
         "use_distributed_sampler": False,
     }

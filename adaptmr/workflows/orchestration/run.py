@@ -26,6 +26,9 @@ run_monitoring:
 run_retries:
   enabled: true
   max_retries: 1
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 """
 
 

@@ -14,7 +14,7 @@ from adaptmr.data.files import complete_file
 from adaptmr.data.simulation import simulate
 from adaptmr.errors import BadInputError
 from adaptmr.workflows.bank_training.data import digests
-from adaptmr.workflows.bank_training.steps import NotDoneError, Step, Steps
+from adaptmr.workflows.bank_training.steps import NotDoneError, Step, Steps, Took
 from adaptmr.workflows.progress import track
 from adaptmr.workflows.stages.config import IncomingSimulated, WorkflowConfig
 from adaptmr.workflows.stages.ingest import SCANS, Stored, fingerprint, ingest, pending, stored
@@ -91,6 +91,7 @@ class Gathering:
         else:
             secret = b"" if config.secret is None else _read_secret(config.secret)
             found = ingest(sources, self.store, secret=secret, matrix=config.matrix)
+            self.steps.took.append(Took("ingest", 0.0, not found.new, self.store))
             with complete_file(self.out / _INGESTED, overwrite=True) as partial:
                 partial.write_text(_LISTING.dump_json(found.scans, indent=1).decode() + "\n")
         return self.ingested
