@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from training_scans import write_ellipses
 
 from adaptmr.continual.adapt import adapter as adapters
+from adaptmr.continual.adapt import network as adapt_module
 from adaptmr.continual.adapt.adapter import Adapter, attach, fingerprint, layers_of
 from adaptmr.continual.adapt.family import FAMILY, Strategy
 from adaptmr.continual.adapt.network import AdaptationConfig, adapt_network, adapted
@@ -203,3 +205,26 @@ def test_another_network_is_refused(network: Network, tmp_path: Path) -> None:
     )
     with pytest.raises(BadInputError, match=r"base.*another network"):
         attach(other, adapters.load(tmp_path / "a"))
+
+
+def test_what_begins_and_ends_a_training_can_travel(
+    network: Network, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several devices are several processes, each of which begins for itself."""
+    sent = []
+
+    def instead(*arguments: object, **_: object) -> Path:
+        sent.append(ForkingPickler.dumps(arguments[-2:]).tobytes())
+        return tmp_path
+
+    monkeypatch.setattr(adapt_module, "run_training", instead)
+    adapt_network(network, cohort, MASK, config(), tmp_path / "out", tmp_path / "run")
+    begin, export = ForkingPickler.loads(sent[0])
+    training = begin()
+    assert training.best["epoch"] == -1
+    with torch.no_grad():
+        for each in training.parameters():
+            each += 0.01 * each.requires_grad
+    export(training.reconstructor, tmp_path / "out", {}, overwrite=False)
+    changes = adapters.load(tmp_path / "out").state_dict()
+    assert all(bool(value.any()) for value in changes.values())
