@@ -59,7 +59,9 @@ class ReconstructionTraining(BestEpoch):
                 got=f"{loss.item()} in epoch {self.current_epoch}",
                 hint="Lower the learning rate, or use precision 32-true; finished epochs are kept",
             )
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.target))
+        loss = loss * batch.weight
+        size = len(batch.target)
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
