@@ -7,18 +7,10 @@ import torch
 from torch import Tensor
 
 from adaptmr.errors import BadInputError
+from adaptmr.kernels.centering import fold_maps
 from adaptmr.kernels.fourier import fourier, inverse_fourier
+from adaptmr.kernels.normal_op import normal_op
 from adaptmr.sampling.mask import Mask
-
-
-def _centre_phase(size: int, device: torch.device) -> Tensor:
-    """``exp(2 pi i c n / N)`` with ``c = N // 2``, complex128.
-
-    A centred transform is this phase, the plain transform, and this phase again, times a constant.
-    """
-    turns = (size // 2 * torch.arange(size, device=device)) % size
-    angle = 2 * torch.pi * turns.double() / size
-    return torch.polar(torch.ones_like(angle), angle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +56,10 @@ class Encoding:
         The centring shifts cancel against phases folded into the maps, and for line masks, which
         are constant along the readout, so does the transform along the readout.
         """
-        dims = (-1,) if self.mask.axes == 1 else (-2, -1)
-        kspace = torch.fft.fftn(self._folded_maps * image.unsqueeze(-3), dim=dims)
-        torch.view_as_real(kspace).mul_(self._weights)
-        coil_images: Tensor = torch.fft.ifftn(kspace, dim=dims)
-        return (self._folded_conjugates * coil_images).sum(-3)
+        maps = self._folded_maps
+        lead = torch.broadcast_shapes(image.shape[:-2], maps.shape[:-3])
+        image = image.to(maps.dtype).expand(*lead, -1, -1)
+        return normal_op(image, maps.expand(*lead, -1, -1, -1), self._positions)
 
     @cached_property
     def energy(self) -> Tensor:
@@ -81,17 +72,9 @@ class Encoding:
 
     @cached_property
     def _folded_maps(self) -> Tensor:
-        rows, columns = self.maps.shape[-2:]
-        phase = _centre_phase(columns, self.maps.device)
-        if self.mask.axes == 2:
-            phase = phase * _centre_phase(rows, self.maps.device)[:, None]
-        return (self.maps * phase.to(self.maps.dtype)).contiguous()
+        return fold_maps(self.maps, self._positions)
 
     @cached_property
-    def _folded_conjugates(self) -> Tensor:
-        return self._folded_maps.conj().resolve_conj()
-
-    @cached_property
-    def _weights(self) -> Tensor:
-        """The mask as real numbers that broadcast over (..., readout, phase, 2)."""
-        return self.mask.tensor(self.maps.device).to(self.maps.real.dtype).unsqueeze(-1)
+    def _positions(self) -> Tensor:
+        """(1, phase) or (readout, phase) bool."""
+        return self.mask.tensor(self.maps.device)

@@ -9,6 +9,22 @@ from adaptmr.reconstruction.networks.unet import NormalisedUNet
 from adaptmr.sampling.mask import Mask
 
 
+def require_low_frequency(mask: Mask) -> None:
+    """Check that a mask has a block to take coil maps from.
+
+    Raises:
+        BadInputError: it has none.
+    """
+    if not all(mask.low_frequency):
+        raise BadInputError(
+            "the mask has no fully acquired low-frequency block to take coil maps from",
+            field="low_frequency",
+            got=mask.low_frequency,
+            expected="at least one position along each axis",
+            hint="Use a mask with a calibration region, or a reconstruction without coil maps",
+        )
+
+
 class SensitivityNetwork(nn.Module):
     """Maps from the low-frequency block, coil by coil (Sriram et al. 2020, arXiv:2004.06688, 3.2).
 
@@ -38,14 +54,7 @@ class SensitivityNetwork(nn.Module):
         Raises:
             BadInputError: the mask has no low-frequency block, or is of another size.
         """
-        if not all(mask.low_frequency):
-            raise BadInputError(
-                "the mask has no fully acquired low-frequency block to take coil maps from",
-                field="low_frequency",
-                got=mask.low_frequency,
-                expected="at least one position along each axis",
-                hint="Use a mask with a calibration region, or a reconstruction without coil maps",
-            )
+        require_low_frequency(mask)
         images = inverse_fourier(mask.low_frequency_only().apply(kspace))
         maps: Tensor = self.network(images.flatten(0, 1)).view_as(images)
         norm = torch.linalg.vector_norm(maps, dim=-3, keepdim=True)
