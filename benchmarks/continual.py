@@ -114,7 +114,7 @@ def run(
     )
     stages = result.parent / "stages"
     learner = ContinualLearner(tasks, arm.strategy, config)
-    trained = Trained.of(learner.run(checkpoint.load(network), mask, stages))
+    trained = Trained.of(learner.run(checkpoint.load(network), mask, stages), tasks)
     with complete_file(result) as partial:
         partial.write_text(trained.model_dump_json() + "\n")
     shutil.rmtree(stages)

@@ -104,18 +104,21 @@ def intransigence(matrix: ArrayLike, reference: ArrayLike) -> Array:
     return result
 
 
-def retention(scores: ArrayLike, zero_filled: ArrayLike, full: ArrayLike) -> Array:
+def retention(
+    scores: ArrayLike, zero_filled: ArrayLike, full: ArrayLike, margin: ArrayLike
+) -> Array:
     """(..., tasks) scores on a scale where zero filling has 0 and fully sampled images have 1.
 
-    A task on which the two differ by nothing has no such scale: NaN.
+    Where the two are nearly alike their distance is no scale: at least the margin is.
 
     Args:
         scores: (..., tasks).
         zero_filled: (tasks,) scores on zero-filled images.
         full: (tasks,) scores on fully sampled images.
+        margin: (tasks,) difference that matters, positive.
     """
     low, high = (np.asarray(values, dtype=np.float64) for values in (zero_filled, full))
-    span = np.where(high == low, np.nan, high - low)
+    span = np.maximum(high - low, np.asarray(margin, dtype=np.float64))
     result: Array = (np.asarray(scores, dtype=np.float64) - low) / span
     return result
 

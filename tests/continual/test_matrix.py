@@ -83,9 +83,10 @@ def test_what_is_no_matrix() -> None:
 
 
 def test_retention() -> None:
-    found = m.retention([0.6, 0.8, 0.5], zero_filled=[0.2, 0.8, 0.5], full=[0.7, 0.9, 0.5])
-    assert found[:2] == pytest.approx([0.8, 0.0])
-    assert np.isnan(found[2])
+    found = m.retention(
+        [0.6, 0.8, 0.49], zero_filled=[0.2, 0.8, 0.5], full=[0.7, 0.9, 0.501], margin=[0.02] * 3
+    )
+    assert found == pytest.approx([0.8, 0.0, -0.5])  # of the last one a margin is the scale
 
 
 def test_stability_gap() -> None:

@@ -83,7 +83,7 @@ def run_sequence(config: SequenceConfig, out: Path, *, resume: bool = True) -> S
             TaskFacts(name=task.name, judgement=task.kind, metric=task.metric, margin=task.margin)
             for task in tasks
         ),
-        pairs=tuple(Trained.of(each) for each in learned),
+        pairs=tuple(Trained.of(each, tasks) for each in learned),
         environment=dict(environment()),
     )
     draw_slices(out, tasks, banks.load(bank).masks.masks[0], learned[0])

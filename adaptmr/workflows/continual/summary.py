@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from adaptmr.continual import matrix
 from adaptmr.continual.matrix import Array, Measure, TaskScores
 from adaptmr.continual.results import Learned, Scores, StageRecord
+from adaptmr.continual.task import Task
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.statistics import Estimate
 
@@ -35,6 +36,8 @@ class Trained(BaseModel):
 
     tasks: tuple[str, ...]
     """In the order they were learned."""
+    margins: dict[str, float]
+    """Of each task the difference of its metric that matters."""
     stages: tuple[StageRecord, ...]
     zero_filled: dict[str, Scores]
     """Test scores of each task on zero-filled images."""
@@ -42,10 +45,11 @@ class Trained(BaseModel):
     """The same on fully sampled images."""
 
     @classmethod
-    def of(cls, learned: Learned) -> "Trained":
-        """What the learner gave, without its weights."""
+    def of(cls, learned: Learned, tasks: Sequence[Task]) -> "Trained":
+        """What the learner gave for the tasks, without its weights."""
         return cls(
             tasks=learned.tasks,
+            margins={task.name: task.margin for task in tasks},
             stages=tuple(stage.record for stage in learned.stages),
             zero_filled=dict(learned.zero_filled),
             full=dict(learned.full),
@@ -83,14 +87,15 @@ def references(pairs: Sequence[Trained]) -> tuple[Array, Array]:
 
 
 def retained(pairs: Sequence[Trained]) -> list[TaskScores]:
-    """The same scores where zero filling has 0 and fully sampled images have 1.
+    """The same scores on the scale of `adaptmr.continual.matrix.retention`.
 
-    Tasks of different units can be averaged on this scale.
+    Tasks of different units can be averaged on it.
     """
     low, high = references(pairs)
+    margins = [pairs[0].margins[task] for task in pairs[0].tasks]
     return [
-        TaskScores(task.subjects, matrix.retention(task.values, below, above))
-        for task, below, above in zip(task_scores(pairs), low, high, strict=True)
+        TaskScores(task.subjects, matrix.retention(task.values, *scale))
+        for task, *scale in zip(task_scores(pairs), low, high, margins, strict=True)
     ]
 
 
@@ -116,6 +121,7 @@ def stability_gap(pairs: Sequence[Trained]) -> float | None:
     None where no stage was watched.
     """
     low, high = references(pairs)
+    margins = np.array([pairs[0].margins[task] for task in pairs[0].tasks])
     gaps: list[float] = []
     for pair in pairs:
         for stage in pair.stages[1:]:
@@ -123,7 +129,7 @@ def stability_gap(pairs: Sequence[Trained]) -> float | None:
             old = [k for k, task in enumerate(pair.tasks[: stage.index]) if task in watched]
             if old:
                 rows = [[each.scores[pair.tasks[k]] for k in old] for each in stage.curve]
-                scaled = matrix.retention(rows, low[old], high[old])
+                scaled = matrix.retention(rows, low[old], high[old], margins[old])
                 gaps.extend(matrix.stability_gap(scaled[0], scaled[1:]))
     return float(np.mean(gaps)) if gaps else None
 

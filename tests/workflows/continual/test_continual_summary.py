@@ -55,6 +55,7 @@ def trained(after: tuple[float, float] = (0.6, 0.7)) -> Trained:
     curve = (checkpoint(0, 0.8, 0.4), checkpoint(5, 0.4, 0.6), checkpoint(10, 0.7, 0.7))
     return Trained(
         tasks=TASKS,
+        margins=dict.fromkeys(TASKS, 0.01),
         stages=(stage(0, (0.8, 0.4), ()), stage(1, after, curve)),
         zero_filled={task: scores(0.2) for task in TASKS},
         full={task: scores(1.0) for task in TASKS},
