@@ -19,7 +19,7 @@ from adaptmr.continual.task_network import Adapter, Intensity, TaskNetwork
 from adaptmr.data.artefact import load_weights, read_artefact, write_artefact
 from adaptmr.data.files import complete_folder
 from adaptmr.data.manifest import MANIFEST, sha256, write_manifest
-from adaptmr.errors import BadInputError
+from adaptmr.errors import BadInputError, UsageError
 
 SCHEMA: Final = 1
 _NAME: Final = "task-network"
@@ -85,10 +85,19 @@ class _Description(BaseModel):
 
 
 def build(architecture: JudgeArchitecture, seed: int) -> nn.Module:
-    """A network with first weights drawn from ``seed``; the global random state stays as it is."""
-    from monai.networks.nets.densenet import DenseNet
-    from monai.networks.nets.resnet import ResNet
-    from monai.networks.nets.unet import UNet
+    """A network with first weights drawn from ``seed``; the global random state stays as it is.
+
+    Raises:
+        UsageError: MONAI is not installed.
+    """
+    try:
+        from monai.networks.nets.densenet import DenseNet
+        from monai.networks.nets.resnet import ResNet
+        from monai.networks.nets.unet import UNet
+    except ImportError as error:
+        raise UsageError(
+            "task networks need MONAI", got=error, hint="Install it with 'adaptmr[continual]'"
+        ) from error
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptmr.continual import task_network_files as files
 from adaptmr.continual.task_network import Adapter, Intensity, Layout, Scale, TaskNetwork
-from adaptmr.errors import BadInputError
+from adaptmr.errors import BadInputError, UsageError
 
 
 def images(slices: int = 2, rows: int = 24, columns: int = 20) -> Tensor:
@@ -159,3 +160,9 @@ def test_intensities_accept_their_own_kind(factor: float) -> None:
     made_for = Intensity(mean=0.0, deviation=1.0)
     accepted = made_for.accepts(Intensity(mean=0.0, deviation=factor))
     assert accepted == (1 / 3 <= factor <= 3)
+
+
+def test_without_monai_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "monai.networks.nets.unet", None)
+    with pytest.raises(UsageError, match=r"Install it with 'adaptmr\[continual\]'"):
+        files.build(files.UNetJudge(outputs=2), 0)
