@@ -99,13 +99,14 @@ def run(
     mask: Mask,
     result: Path,
     steps: int,
+    rate: float,
 ) -> Trained:
     """One training of a strategy, written to ``result`` when it is done."""
     config = LearnerConfig(
         steps=steps,
         batch_size=4,
         replay_batch_size=4,
-        learning_rate=2e-3,
+        learning_rate=rate,
         every=max(1, steps // 2),
         selection=arm.selection,
         buffer=BufferConfig(capacity=arm.buffer or 4),
@@ -180,7 +181,7 @@ def table(summaries: Sequence[dict[str, Any]], references: dict[str, dict[str, f
         "|---" * (7 + len(tasks)) + "|",
     ]
     for name, scores in references.items():
-        cells = "".join(f" {scores[task]:.3f} |" for task in tasks)
+        cells = "".join(f" {_score(scores[task])} |" for task in tasks)
         lines.append(f"| *{name.replace('_', ' ')}* | | | | | |{cells} |")
     for each in summaries:
         of = each.get("intervals", {})
@@ -191,11 +192,15 @@ def table(summaries: Sequence[dict[str, Any]], references: dict[str, dict[str, f
             _number(each, "average", of.get("average")),
             _number(each, "backward_transfer", of.get("backward_transfer")),
             _number(each, "stability_gap", None),
-            *(f"{each['scores'][task]:.3f}" for task in tasks),
+            *(_score(each["scores"][task]) for task in tasks),
             f"{each['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.5f}"
 
 
 def _number(summary: dict[str, Any], name: str, interval: list[float] | None) -> str:
@@ -214,6 +219,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="all of them when not given")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30, help="of a stage")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--epochs", type=int, default=12, help="of the first training")
     parser.add_argument("--only-prepare", action="store_true", help="first network and tasks")
     parser.add_argument("--only-show", action="store_true", help="of what was done before")
@@ -235,7 +241,8 @@ def main() -> None:
             if result.exists():
                 done[arm.method].append(Trained.model_validate_json(result.read_bytes()))
             elif not arguments.only_show:
-                trained = run(arm, seed, tasks, network, mask, result, arguments.steps)
+                steps, rate = arguments.steps, arguments.learning_rate
+                trained = run(arm, seed, tasks, network, mask, result, steps, rate)
                 done[arm.method].append(trained)
                 row = row_of(arm, seed, trained)
                 text = ", ".join(
@@ -269,6 +276,7 @@ def main() -> None:
             "references": references,
             "settings": {
                 "steps": arguments.steps,
+                "learning_rate": arguments.learning_rate,
                 "mask": MASK.model_dump(mode="json"),
                 "network": NETWORK.model_dump(mode="json"),
                 "matrix": [SIZE, SIZE],
