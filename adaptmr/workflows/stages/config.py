@@ -18,6 +18,7 @@ from adaptmr.reconstruction.training.config import Schedule
 from adaptmr.workflows.bank_training.config import BankRecipe, BankTraining
 from adaptmr.workflows.benchmark.config import BenchmarkChoices, BenchmarkConfig
 from adaptmr.workflows.config import load_config
+from adaptmr.workflows.continual.config import SequenceConfig
 from adaptmr.workflows.gates.config import GateConfig
 from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.stages.split import SplitConfig
@@ -146,6 +147,15 @@ class Retrain(WorkflowConfig):
     trigger: Trigger = Trigger.HAND
     """What asked for it: `adaptmr schedule run-due` says so. What a drift alarm asked for is
     registered, and waits for a person."""
+    tasks: SequenceConfig | None = None
+    """Tasks that those networks are taught after that, one after another; gates judge the
+    reconstruction, so that what is forgotten for them is seen."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.tasks is not None and self.tasks.bank is not None:
+            raise ValueError("the bank that serves is taught: leave tasks.bank out")
+        return self
 
 
 class _Kind(BaseModel):

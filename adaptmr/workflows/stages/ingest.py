@@ -236,10 +236,14 @@ def _reason(error: BadInputError) -> str:
     return str(BadInputError(error.what, field=error.field, got=numbers, expected=error.expected))
 
 
+def subject_key(identity: str, secret: bytes = b"") -> str:
+    """The pseudonymous key of a subject."""
+    return hmac.new(secret, identity.encode(), hashlib.sha256).hexdigest()[:_LENGTH]
+
+
 def _pseudonymous(scan: Scan, content: str, secret: bytes) -> Scan:
     """The scan under names that say nothing of a person."""
-    identity = scan.header.subject or content
-    key = hmac.new(secret, identity.encode(), hashlib.sha256).hexdigest()[:_LENGTH]
+    key = subject_key(scan.header.subject or content, secret)
     words = {
         name: value if isinstance(value, str) and _WORD.fullmatch(value) else None
         for name, value in (

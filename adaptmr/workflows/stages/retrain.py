@@ -16,11 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from adaptmr.data.files import complete_file
 from adaptmr.errors import BadInputError, GateError
 from adaptmr.reconstruction.bank import persistence
-from adaptmr.reconstruction.training.data import Material
-from adaptmr.reconstruction.training.run import train_network
-from adaptmr.sampling.sources import FixedMask
 from adaptmr.workflows.bank_training.config import PairTraining
-from adaptmr.workflows.bank_training.course import Course, load_masks, plain
+from adaptmr.workflows.bank_training.course import Course
 from adaptmr.workflows.bank_training.steps import NotDoneError, Step
 from adaptmr.workflows.gates.config import Verdict
 from adaptmr.workflows.gates.result import GateReport
@@ -31,6 +28,7 @@ from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.registry.version import Candidate
 from adaptmr.workflows.stages.bank import BANK, BankStages
 from adaptmr.workflows.stages.config import Retrain
+from adaptmr.workflows.stages.further import Further, Taught
 from adaptmr.workflows.stages.gathering import Stage, publish
 from adaptmr.workflows.stages.split import Part
 
@@ -66,51 +64,6 @@ class Registered(BaseModel):
     serves: bool
     """Whether it was promoted."""
     why_not: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Further(Course):
-    """A training that goes on from a bank: its sampler and its masks stay as they are.
-
-    Attributes:
-        champion: step of that bank.
-    """
-
-    champion: Step
-
-    def sampler(self) -> Step:
-        """The sampler of the bank."""
-        return self.champion
-
-    def uncertainties(self, sampler: Step) -> Step:  # noqa: ARG002 - masks are there
-        """Nothing is measured: the masks are there."""
-        return self.champion
-
-    def surrogate(self, sampler: Step, uncertainties: Step) -> None:
-        """None: networks start from those of the bank."""
-
-    def masks(
-        self,
-        sampler: Step,  # noqa: ARG002 - they are there
-        uncertainties: Step,  # noqa: ARG002
-        surrogate: Step | None,  # noqa: ARG002
-    ) -> Step:
-        """The masks of the bank."""
-        return self.champion
-
-    def network(self, index: int, masks: Step, surrogate: Step | None) -> Step:  # noqa: ARG002
-        """Train the network of one mask further."""
-        config, mask = self.config, load_masks(masks).masks[index]
-        before = self.champion.folder / "networks" / str(index)
-
-        def compute(result: Path, work: Path) -> None:
-            material = Material(self.data.cohort, (FixedMask(mask),), initial=before)
-            schedule = self.seeded(config.pairs)
-            train_network(config.architecture, schedule, material, result / "network", work)
-
-        reads = [plain(config.architecture), plain(config.pairs), config.seed, index]
-        needs = (self.data.step, self.champion)
-        return self.steps.done(f"network-{index}", 1, reads, needs, compute)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +140,9 @@ class RetrainStages(BankStages):
             )
         pairs = PairTraining.model_validate(self.config.further.model_dump())
         config = course.config.model_copy(update={"pairs": pairs, "em_rounds": 0})
-        return Further(config, course.data, self.steps, course.device, self.champion)
+        sequence = self.config.tasks
+        taught = None if sequence is None else Taught(sequence, self.out / "tasks")
+        return Further(config, course.data, self.steps, course.device, self.champion, taught)
 
     @cached_property
     def judged(self) -> Step:
