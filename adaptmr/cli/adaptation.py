@@ -13,7 +13,7 @@ commands = typer.Typer()
 
 
 @commands.command(
-    epilog=example("adaptmr adapt bank scans/ --strategy scale-shift --out site")
+    epilog=example("adaptmr adapt bank scans/ --out site")
     + "\n\n"
     + example("adaptmr reconstruct more/ --bank bank --adapter site --out OUT")
 )
@@ -26,7 +26,7 @@ def adapt(
     out: Out,
     strategy: Annotated[
         Strategy, typer.Option(help="How weights may change; see docs/adapting.md.")
-    ] = Strategy.LOW_RANK,
+    ] = Strategy.SCALE_SHIFT,
     rank: Annotated[
         int | None, typer.Option(min=1, show_default="4", help="Of low-rank changes.")
     ] = None,

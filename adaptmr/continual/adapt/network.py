@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 class AdaptationConfig(SeededSchedule):
     """How a network is adapted."""
 
-    strategy: Strategy = Strategy.LOW_RANK
+    strategy: Strategy = Strategy.SCALE_SHIFT
+    """How weights may change. The learning rate is that of a schedule unless it is given: each
+    strategy has one of its own in `adaptmr.continual.adapt.family.FAMILY`."""
     rank: PositiveInt = 4
     """Of the changes, of strategies that have ranks; layers without so many have fewer."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
