@@ -33,6 +33,7 @@ import yaml
 from adaptmr.reconstruction.statistics import Estimate, paired_bootstrap
 from adaptmr.sampling.frame import Positions
 from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
+from adaptmr.workflows.benchmark.examined import METRICS
 from adaptmr.workflows.benchmark.results import BenchmarkResult, Row
 from adaptmr.workflows.benchmark.run import RESULTS, SLICES, benchmark
 from adaptmr.workflows.environment import environment
@@ -41,7 +42,7 @@ BASE = Path(__file__).with_suffix(".yaml")
 KINDS = tuple(product((Positions.POINTS, Positions.LINES), (8, 4)))
 # What the control is compared with; learned masks are for the cohort that has something to learn.
 CONTROL_ROWS = (Baseline.VARIABLE_DENSITY, Baseline.PER_SCAN, Baseline.SEED_CONTROL)
-OWN, MEAN = "own mask, one network", "mean mask, one network"
+OWN, MEAN = (f"{whose} mask, surrogate trained further" for whose in ("own", "mean"))
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,24 @@ def psnr_of_own_masks(folder: Path) -> Estimate | None:
     return paired_bootstrap(own - mean, subjects, seed=0)
 
 
+def by_subject(out: Path) -> list[list[Any]]:
+    """Setting, method, J, seed, subject, slices and mean metrics of all that is done."""
+    lines: list[list[Any]] = []
+    for setting in SETTINGS:
+        path = out / setting.name / SLICES
+        found: dict[tuple[str, ...], list[list[float]]] = {}
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as stream:
+                for line in csv.DictReader(stream):
+                    key = tuple(line[name] for name in ("method", "J", "seed", "subject"))
+                    values = [float(line[name]) for name in METRICS]
+                    found.setdefault(key, []).append(values)
+        for key, values in found.items():
+            means = [f"{mean:.5f}" for mean in np.mean(values, axis=0)]
+            lines.append([setting.name, *key, len(values), *means])
+    return lines
+
+
 def joined(out: Path) -> list[dict[str, Any]]:
     """The rows of all settings that are done."""
     rows: list[dict[str, Any]] = []
@@ -144,12 +163,14 @@ def main() -> None:
     parser.add_argument("cohorts", type=Path, help="folder of the four cohorts")
     parser.add_argument("--out", type=Path, required=True, help="a folder for each setting")
     parser.add_argument("--json", type=Path, help="where to write the joined rows")
+    parser.add_argument("--csv", type=Path, help="where to write the means by subject")
     parser.add_argument("--settings", nargs="+", choices=[one.name for one in SETTINGS])
     parser.add_argument("--seeds", type=int, default=3, help="no more than these")
     parser.add_argument("--collect", action="store_true", help="join what is there, run nothing")
     arguments = parser.parse_args()
     out = arguments.out.absolute()
     report = None if arguments.json is None else arguments.json.absolute()
+    subjects = None if arguments.csv is None else arguments.csv.absolute()
     os.chdir(arguments.cohorts)  # results name the cohorts and no folder of this machine
     base = BenchmarkConfig.model_validate(yaml.safe_load(BASE.read_text()))
     wanted = [one for one in SETTINGS if one.name in (arguments.settings or [one.name])]
@@ -166,6 +187,11 @@ def main() -> None:
             "environment": environment("cpu"),
         }
         report.write_text(json.dumps(document, indent=1) + "\n")
+    if subjects is not None:
+        with subjects.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["setting", "method", "J", "seed", "subject", "slices", *METRICS])
+            writer.writerows(by_subject(out))
 
 
 if __name__ == "__main__":
