@@ -5,7 +5,7 @@ shifts of centred transforms are folded into maps and data, coils are worked on 
 or some rows at a time, and no array of all coils is made but the maps and the data.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -84,19 +84,9 @@ class VarNetPlan:
 
     def _slice(self, measured: Tensor, mask: Tensor, low_frequency: Tensor) -> Tensor:
         maps, energy = self._folded_maps(measured, mask, low_frequency)
-        data = _to_coil_images_(measured, mask)
-        start = coil_reduce(data, maps)
-        sigma = rho = self._regularisers[0](start)
-        image = torch.addcmul(start, energy.to(start.dtype), sigma, value=-1)
-        normal = torch.zeros_like(image)
+        data = to_coil_images_(measured, mask)
         step_sizes = self._step_sizes.to(energy.dtype)
-        for step_size, regulariser in zip(step_sizes, self._regularisers[1:], strict=True):
-            update = regulariser(image)
-            difference = torch.sub((1 - step_size) * rho, sigma)
-            if regulariser is not self._regularisers[-1]:
-                normal = normal_op(difference, maps, mask)
-            image, sigma, rho = image_dc_step(start, sigma, rho, update, energy, normal, step_size)
-        return _root_sum_of_squares_after(Folded(maps, data, mask), rho - sigma, sigma)
+        return refined(self._regularisers, step_sizes, Folded(maps, data, mask), energy)
 
     def _folded_maps(
         self, measured: Tensor, mask: Tensor, low_frequency: Tensor
@@ -113,6 +103,39 @@ class VarNetPlan:
         return maps.mul_(image_phase(maps, mask) * scale), there.to(norm.dtype)
 
 
+def refined(
+    regularisers: Sequence[Callable[[Tensor], Tensor]],
+    step_sizes: Tensor,
+    folded: Folded,
+    energy: Tensor,
+) -> Tensor:
+    """The cascades and the image of the coils: all that follows the coil maps.
+
+    Args:
+        regularisers: one for each cascade, (batch, readout, phase) complex to the same shape.
+        step_sizes: one for each cascade but the first.
+        folded: the maps, and as data the images of the coils.
+        energy: (batch, readout, phase), squares of the maps, summed over the coils.
+
+    Returns:
+        (batch, readout, phase) root sum of squares.
+    """
+    maps, mask = folded.maps, folded.mask
+    start = coil_reduce(folded.data, maps)
+    sigma = rho = regularisers[0](start)
+    image = torch.addcmul(start, energy.to(start.dtype), sigma, value=-1)
+    normal = torch.zeros_like(image)
+    last = len(step_sizes) - 1
+    for index, (step_size, regulariser) in enumerate(
+        zip(step_sizes, regularisers[1:], strict=True)
+    ):
+        update = regulariser(image)
+        if index < last:
+            normal = normal_op(torch.sub((1 - step_size) * rho, sigma), maps, mask)
+        image, sigma, rho = image_dc_step(start, sigma, rho, update, energy, normal, step_size)
+    return _root_sum_of_squares_after(folded, rho - sigma, sigma)
+
+
 def _coils(coils: Tensor) -> Iterator[slice]:
     """Parts of the coils that are worked on at once: one on a CPU, which keeps memory low."""
     step = 1 if coils.device.type == "cpu" else coils.shape[1]
@@ -123,7 +146,7 @@ def _zero(like: Tensor) -> Tensor:
     return torch.zeros((), dtype=like.dtype, device=like.device)
 
 
-def _to_coil_images_(kspace: Tensor, mask: Tensor) -> Tensor:
+def to_coil_images_(kspace: Tensor, mask: Tensor) -> Tensor:
     """Folded images of the coils, in the memory of their k-space."""
     axes = transformed_axes(mask)
     for some in _coils(kspace):
