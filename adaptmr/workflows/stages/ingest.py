@@ -256,10 +256,11 @@ def _pseudonymous(scan: Scan, content: str, secret: bytes) -> Scan:
 
 
 def _strata(scan: Scan) -> dict[str, str]:
+    """In the order in which the ledger gives them back."""
     return {
         "acquisition": scan.header.acquisition or "unknown",
-        "matrix": "x".join(map(str, scan.matrix)),
         "coils": str(scan.coils),
+        "matrix": "x".join(map(str, scan.matrix)),
     }
 
 

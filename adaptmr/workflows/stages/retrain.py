@@ -18,7 +18,7 @@ from adaptmr.errors import BadInputError, GateError
 from adaptmr.reconstruction.bank import persistence
 from adaptmr.workflows.bank_training.config import PairTraining
 from adaptmr.workflows.bank_training.course import Course
-from adaptmr.workflows.bank_training.steps import NotDoneError, Step
+from adaptmr.workflows.bank_training.steps import NotDoneError, Step, Took
 from adaptmr.workflows.gates.config import Verdict
 from adaptmr.workflows.gates.result import GateReport
 from adaptmr.workflows.registry.judged import read_judged, write_judged
@@ -36,16 +36,16 @@ TASK: Final = "reconstruction"
 """What a bank is judged by."""
 REGISTERED: Final = "registered.json"
 GATES: Final = "gates"
-_CHAMPION: Final = "champion.json"
+_ASKED: Final = "asked"
+_LENGTH: Final = 16
+"""Characters of a hash that name a file."""
 
 
 class _Pinned(BaseModel):
-    """The bank that a retraining goes on from; the same one until it is asked for another thing."""
+    """The bank that a retraining goes on from, whenever the same thing is asked for again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    asked: str
-    """sha256 of the data and the configuration."""
     version: str | None
     """Name of the version that served then; None where none did."""
     bank: str | None
@@ -64,6 +64,11 @@ class Registered(BaseModel):
     serves: bool
     """Whether it was promoted."""
     why_not: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether its promotion was tried."""
+        return self.serves or self.why_not is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,18 +105,15 @@ class RetrainStages(BankStages):
         """Settle what is gone on from, and by which gates, before anything is trained."""
         pinned, serves = self._pinned, self._serving
         mine = self._registered.version if self._registered else None
-        asked = self._asked
-        known = pinned is not None and pinned.asked == asked
-        if not known or pinned is None or serves not in (pinned.version, mine):
+        if pinned is None or serves not in (pinned.version, mine):
             if self.steps.look_only:
                 raise NotDoneError("champion")
             self.registry.freeze_gates(self.config.gates)
-            (self.out / REGISTERED).unlink(missing_ok=True)
+            self._file("registered").unlink(missing_ok=True)
             bank = None if serves is None else persistence.fingerprint(self._bank_of(serves))
-            trigger = self.config.trigger
-            chosen = _Pinned(asked=asked, version=serves, bank=bank, trigger=trigger)
-            with complete_file(self.out / _CHAMPION, overwrite=True) as partial:
-                partial.write_text(chosen.model_dump_json(indent=1) + "\n")
+            self._write("champion", _Pinned(version=serves, bank=bank, trigger=self.config.trigger))
+        if self._registered is None:
+            (self.out / REGISTERED).unlink(missing_ok=True)  # of what was asked for before
         return self.champion
 
     @cached_property
@@ -183,21 +185,28 @@ class RetrainStages(BankStages):
     @cached_property
     def registered(self) -> Step:
         """Register the candidate, and promote it if nobody has to be asked."""
+        told = self._registered
+        known = self.registry.state().versions if self.registry.exists else ()
+        if told is None or not told.settled or told.version not in known:
+            if self.steps.look_only:
+                raise NotDoneError("register")
+            told = self._register()
+            self.steps.took.append(Took("register", 0.0, reused=False, folder=self.registry.folder))
+        publish(self._file("registered"), self.out / REGISTERED)
+        return Step("register", told.version, self.registry.version_folder(told.version))
 
-        def compute(_: Path, __: Path) -> None:
-            evidence, report = read_judged(self.judged.folder / GATES)
-            asked = {"data": self.ingested.key, "retraining": self._asked}
-            trigger = self._pinned.trigger if self._pinned else self.config.trigger
-            bank = self.bank.folder / BANK
-            version = self.registry.register(
-                Candidate(bank, evidence, report, asked, trigger=trigger)
-            )
-            # Known before it serves: the next run must not take it for what it goes on from.
-            self._write(Registered(version=version, verdict=report.verdict, serves=False))
-            done = self._promoted(version, report)
-            self._write(done)
-
-        return self.steps.done("register", 1, str(self.config.registry), (self.judged,), compute)
+    def _register(self) -> Registered:
+        evidence, report = read_judged(self.judged.folder / GATES)
+        asked = {"data": self.ingested.key, "retraining": self._asked}
+        trigger = self._pinned.trigger if self._pinned else self.config.trigger
+        bank = self.bank.folder / BANK
+        version = self.registry.register(Candidate(bank, evidence, report, asked, trigger=trigger))
+        # Known before it serves: the next run must not take it for what it goes on from.
+        before = Registered(version=version, verdict=report.verdict, serves=False)
+        self._write("registered", before)
+        done = self._promoted(version, report)
+        self._write("registered", done)
+        return done
 
     def _promoted(self, version: str, report: GateReport) -> Registered:
         try:
@@ -208,18 +217,22 @@ class RetrainStages(BankStages):
             )
         return Registered(version=version, verdict=report.verdict, serves=True)
 
-    def _write(self, registered: Registered) -> None:
-        with complete_file(self.out / REGISTERED, overwrite=True) as partial:
-            partial.write_text(registered.model_dump_json(indent=1) + "\n")
+    def _file(self, name: str) -> Path:
+        """What is known of what is asked for; another thing that is asked for has others."""
+        return self.out / _ASKED / self._asked[:_LENGTH] / f"{name}.json"
+
+    def _write(self, name: str, value: BaseModel) -> None:
+        with complete_file(self._file(name), overwrite=True) as partial:
+            partial.write_text(value.model_dump_json(indent=1) + "\n")
 
     @property
     def _pinned(self) -> _Pinned | None:
-        path = self.out / _CHAMPION
+        path = self._file("champion")
         return _Pinned.model_validate_json(path.read_bytes()) if path.exists() else None
 
     @property
     def _registered(self) -> Registered | None:
-        path = self.out / REGISTERED
+        path = self._file("registered")
         return Registered.model_validate_json(path.read_bytes()) if path.exists() else None
 
     @property
@@ -229,7 +242,7 @@ class RetrainStages(BankStages):
     def _bank_of(self, version: str) -> Path:
         return self.registry.version_folder(version) / BANK
 
-    @property
+    @cached_property
     def _asked(self) -> str:
         """sha256 of data and configuration; not of where they lie."""
         free = {"executor", "registry", "ingest", "trigger"}
