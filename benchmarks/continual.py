@@ -50,6 +50,14 @@ from adaptmr.workflows.environment import environment
 
 BUFFERS = (4, 10)
 RESULT = "result.json"
+SCORES = {
+    "reconstruction": "SSIM",
+    "tissue": "Dice, tissue",
+    "tumour": "Dice, tumour",
+    "detection": "likelihood, detection",
+    "fluid": "100 × negative error, fluid",
+}
+"""The metric of each task."""
 
 
 @dataclass(frozen=True)
@@ -172,44 +180,41 @@ def summary_of(arm: Arm, runs: Sequence[Trained]) -> dict[str, Any]:
 
 
 def table(summaries: Sequence[dict[str, Any]], references: dict[str, dict[str, float]]) -> str:
-    """The summaries as Markdown."""
-    tasks = list(references["zero_filled"])
+    """The summaries as Markdown: mean ± deviation over seeds [interval over test subjects]."""
+    names = " | ".join(SCORES.values())
     lines = [
-        "| strategy | seeds | forgetting | average | backward transfer | stability gap |"
-        + "".join(f" {task} |" for task in tasks)
-        + " s |",
-        "|---" * (7 + len(tasks)) + "|",
+        "| strategy | seeds | forgetting | average | backward transfer | stability gap"
+        f" | {names} | s |",
+        "|---" * (7 + len(SCORES)) + "|",
     ]
     for name, scores in references.items():
-        cells = "".join(f" {_score(scores[task])} |" for task in tasks)
-        lines.append(f"| *{name.replace('_', ' ')}* | | | | | |{cells} |")
+        cells = " | ".join(_score(task, scores[task]) for task in SCORES)
+        lines.append(f"| *{name.replace('_', ' ')}* | | | | | | {cells} | |")
     for each in summaries:
-        of = each.get("intervals", {})
+        low, high = each.get("intervals", {}).get("forgetting", (None, None))
         cells = [
             each["method"],
             str(each["seeds"]),
-            _number(each, "forgetting", of.get("forgetting")),
-            _number(each, "average", of.get("average")),
-            _number(each, "backward_transfer", of.get("backward_transfer")),
-            _number(each, "stability_gap", None),
-            *(_score(each["scores"][task]) for task in tasks),
+            _number(each, "forgetting") + ("" if low is None else f" [{low:.2f}, {high:.2f}]"),
+            _number(each, "average"),
+            _number(each, "backward_transfer"),
+            _number(each, "stability_gap"),
+            *(_score(task, each["scores"][task]) for task in SCORES),
             f"{each['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _score(value: float) -> str:
-    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.5f}"
+def _score(task: str, value: float) -> str:
+    return f"{100 * value:.2f}" if task == "fluid" else f"{value:.3f}"
 
 
-def _number(summary: dict[str, Any], name: str, interval: list[float] | None) -> str:
+def _number(summary: dict[str, Any], name: str) -> str:
     if name not in summary:
         return ""
     deviation = summary[f"{name}_deviation"]
-    spread = "" if deviation is None else f" ± {deviation:.3f}"
-    between = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-    return f"{summary[name]:.3f}{spread}{between}"
+    return f"{summary[name]:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def main() -> None:
