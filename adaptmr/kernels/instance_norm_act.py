@@ -5,6 +5,7 @@ naively, which loses digits. Here rows of ``phase * channels`` numbers are summe
 accurately and fast, some rows at a time, so that they stay in the cache between the passes.
 """
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -78,53 +79,69 @@ def instance_norm_act_into(
         out.copy_(reference(image, epsilon, slope))
     elif image.device.type == "cpu" and _has_rows(image):
         for one, into in zip(image.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1), strict=True):
-            factor, addend = row_statistics(one.flatten(1), image.shape[1], epsilon)
-            apply_rows(one.flatten(1), factor, addend, slope, into)
+            rows = one.flatten(1)
+            row_norm(rows, image.shape[1], epsilon).apply(rows, slope, into)
     else:
         normalised = torch.group_norm(image.contiguous(), image.shape[1], eps=epsilon)
         out.copy_(functional.leaky_relu_(normalised, slope))
     return _pooled(out) if pool else None
 
 
-def row_statistics(rows: Tensor, channels: int, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Factor and addend that normalise rows of channels-last pixels.
+@dataclass(frozen=True, eq=False)
+class RowNorm:
+    """What normalises rows of channels-last pixels: ``(rows - shift) * factor + addend``.
+
+    Attributes:
+        factor: (columns * channels,) in single precision at least.
+        addend: the same.
+        shift: the same; None where values are so near zero that the addend alone is as accurate.
+    """
+
+    factor: Tensor
+    addend: Tensor
+    shift: Tensor | None
+
+    def apply(self, rows: Tensor, slope: float, out: Tensor) -> None:
+        """Normalise and activate.
+
+        Args:
+            rows: (rows, columns * channels) real.
+            slope: of the negative side.
+            out: (rows, columns, channels) of any strides; may be the rows themselves.
+        """
+        dense = out[0].is_contiguous() and rows.dtype == self.factor.dtype
+        flat = out.flatten(1) if dense else None
+        for some in _blocks(rows):
+            into = None if flat is None else flat[some]
+            block = rows[some]
+            if self.shift is not None:
+                block = torch.sub(block, self.shift, out=into)
+            done = torch.addcmul(self.addend, block, self.factor, out=into)
+            functional.leaky_relu_(done, slope)
+            if flat is None:
+                out[some] = done.view(len(block), *out.shape[1:])
+
+
+def row_norm(rows: Tensor, channels: int, epsilon: float) -> RowNorm:
+    """Statistics of rows of channels-last pixels.
 
     Args:
         rows: (rows, columns * channels) real, on a CPU.
         channels: numbers of a pixel.
         epsilon: added to the variance.
-
-    Returns:
-        Two rows (columns * channels,) in single precision at least: ``rows * factor + addend``.
     """
     width = rows.shape[1] // channels
     pixels = len(rows) * width
     mean, squares = _sums(rows, None).view(2, width, channels).sum(1) / pixels
     variance = squares - mean.square()
     if bool((mean.square() > _FAR_FROM_ZERO * variance).any()):
-        _, squares = _sums(rows, mean.repeat(width)).view(2, width, channels).sum(1) / pixels
-        variance = squares
+        shift = mean.repeat(width)
+        mean, squares = _sums(rows, shift).view(2, width, channels).sum(1) / pixels
+        variance = squares - mean.square()
+    else:
+        shift = None
     factor = torch.rsqrt(variance + epsilon)
-    return factor.repeat(width), (-mean * factor).repeat(width)
-
-
-def apply_rows(rows: Tensor, factor: Tensor, addend: Tensor, slope: float, out: Tensor) -> None:
-    """Normalise and activate rows.
-
-    Args:
-        rows: (rows, columns * channels) real.
-        factor: (columns * channels,), as `row_statistics` gives it.
-        addend: the same.
-        slope: of the negative side.
-        out: (rows, columns, channels) of any strides; may be the rows themselves.
-    """
-    flat = out.flatten(1) if out[0].is_contiguous() and rows.dtype == factor.dtype else None
-    for some in _blocks(rows):
-        block = rows[some]
-        done = torch.addcmul(addend, block, factor, out=None if flat is None else flat[some])
-        functional.leaky_relu_(done, slope)
-        if flat is None:
-            out[some] = done.view(len(block), *out.shape[1:])
+    return RowNorm(factor.repeat(width), (-mean * factor).repeat(width), shift)
 
 
 def _pooled(image: Tensor) -> Tensor:
@@ -140,18 +157,13 @@ def _sums(rows: Tensor, shift: Tensor | None) -> Tensor:
     """Sums over the rows of the numbers and of their squares, after a shift: two rows."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     some = _blocks(rows)
-    scratch = rows.new_empty((some[0].stop, rows.shape[1]), dtype=wide)
-    parts = rows.new_empty((len(some), 2, rows.shape[1]), dtype=wide)
-    for block, (total, squares) in zip((rows[one] for one in some), parts, strict=True):
-        squared = scratch[: len(block)]
-        if shift is not None:
-            block = torch.sub(block, shift, out=squared)
-        elif block.dtype != wide:
-            block = squared.copy_(block)
-        torch.sum(block, 0, out=total)
-        torch.mul(block, block, out=squared)
-        torch.sum(squared, 0, out=squares)
-    return parts.sum(0)
+    squares = rows.new_zeros((some[0].stop, rows.shape[1]), dtype=wide)
+    totals = rows.new_empty((len(some), rows.shape[1]), dtype=wide)
+    for block, total in zip((rows[one] for one in some), totals, strict=True):
+        near = block.to(wide) if shift is None else block - shift
+        torch.sum(near, 0, out=total)
+        squares[: len(near)].addcmul_(near, near)
+    return torch.stack((totals.sum(0), squares.sum(0)))
 
 
 def _blocks(rows: Tensor) -> list[slice]:

@@ -26,6 +26,11 @@ VARNET = VarNetConfig(cascades=3, channels=4, pools=2, map_channels=4, map_pools
 MATRICES = [(32, 28), (33, 27), (34, 37), (23, 40)]
 
 
+@pytest.fixture(autouse=True)
+def small_slices_are_accelerated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerating, "_SMALL_PIXELS", 0)
+
+
 def made(config: VarNetConfig | UNetConfig = VARNET) -> Network:
     network = checkpoint.build(config, 0)
     initialise(network, 1)
@@ -163,6 +168,14 @@ def test_copies_and_graphs() -> None:
     on_gpu = copied.cuda()
     assert error(on_gpu(data.cuda(), mask).cpu(), expected) < 1e-4
     assert isinstance(on_gpu._plan, GraphedPlan)
+
+
+def test_small_slices_are_left_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, data, mask = made(), kspace(2, (32, 28)), masks((32, 28))[0]
+    monkeypatch.setattr(accelerating, "_SMALL_PIXELS", 32 * 28 + 1)
+    found = accelerate(network)(data, mask)
+    assert torch.equal(found, network(data, mask))
+    assert not found.requires_grad
 
 
 def test_bad_input_is_refused() -> None:

@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from made_banks import make_bank, make_parts, make_scans
 
 from adaptmr.data.doors import open_scan
+from adaptmr.efficiency import accelerate as accelerating
 from adaptmr.efficiency.accelerate import Accelerated, accelerate
 from adaptmr.reconstruction.bank.persistence import load
 from adaptmr.sampling.frame import Positions
 
 
-def test_a_bank_gives_the_same_images_and_choices(tmp_path: Path) -> None:
+def test_a_bank_gives_the_same_images_and_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "_SMALL_PIXELS", 0)
     scans = make_scans(tmp_path / "scans")
     bank = load(make_bank(tmp_path / "bank", make_parts(tmp_path, scans, Positions.LINES)))
     fast = accelerate(bank)
