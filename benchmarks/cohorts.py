@@ -6,7 +6,7 @@
 
 Each scan has a pose, size and shape of its own, complex coil sensitivities, phase and noise. The
 volumes are those of ``participants.tsv`` in ``brains`` and ``tumours``; of the ten label maps in
-``anatomy`` the first six are for training, the seventh for calibration, the others for the test.
+``anatomy`` four are for training, the next three for calibration, the last three for the test.
 
     python benchmarks/cohorts.py --data DATA --cohort mixed --size 64 --out COHORT
 """
@@ -28,7 +28,7 @@ from adaptmr.workflows.progress import track
 SPLITS = ("train", "calibration", "test")
 CONTRASTS = (Contrast.T1, Contrast.T2, Contrast.FLAIR, Contrast.PD)
 FIELDS_OF_VIEW = ((200.0, 200.0), (230.0, 230.0), (260.0, 260.0), (260.0, 200.0), (200.0, 260.0))
-LABEL_SPLITS = {"train": range(1, 7), "calibration": range(7, 8), "test": range(8, 11)}
+LABEL_SPLITS = {"train": range(1, 5), "calibration": range(5, 8), "test": range(8, 11)}
 
 
 class Entry(NamedTuple):
