@@ -60,7 +60,7 @@ def image_dc_step(
     if not start.is_complex():
         raise TypeError(f"the images are {start.dtype}; they have to be complex")
     same_device(start=start, energy=energy, step_size=step_size)
-    real = start.dtype.to_real()
+    real = start.real.dtype
     for name, tensor in (("energy", energy), ("step_size", step_size)):
         if tensor.dtype != real:
             raise TypeError(f"{name} is {tensor.dtype}, not {real}")

@@ -55,10 +55,10 @@ def soft_dc(
     same_shape("update", update, tuple(kspace.shape))
     positions(mask, kspace)
     same_device(kspace=kspace, step_size=step_size)
-    if step_size.dtype != kspace.dtype.to_real() or step_size.numel() != 1:
+    if step_size.dtype != kspace.real.dtype or step_size.numel() != 1:
         raise TypeError(
             f"step_size is {step_size.dtype} of {step_size.numel()} numbers,"
-            f" not one of {kspace.dtype.to_real()}"
+            f" not one of {kspace.real.dtype}"
         )
     require_memory("soft_dc", kspace.numel() * kspace.element_size(), kspace.device)
     pulled: Tensor = _soft_dc(kspace, measured, update, mask, step_size.reshape(()))
