@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,7 @@ class Encoding:
         are constant along the readout, so does the transform along the readout.
         """
         maps = self._folded_maps
-        lead = torch.broadcast_shapes(image.shape[:-2], maps.shape[:-3])
+        lead = np.broadcast_shapes(image.shape[:-2], maps.shape[:-3])
         image = image.to(maps.dtype).expand(*lead, -1, -1)
         return normal_op(image, maps.expand(*lead, -1, -1, -1), self._positions)
 
