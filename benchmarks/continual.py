@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="all of them when not given")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30, help="of a stage")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--epochs", type=int, default=12, help="of the first training")
     parser.add_argument("--only-prepare", action="store_true", help="first network and tasks")
     parser.add_argument("--only-show", action="store_true", help="of what was done before")
