@@ -30,14 +30,17 @@ def _open(folder: Path, by: str | None = None) -> "Registry":
 
 
 @commands.command(epilog=example("adaptmr registry freeze gates.yaml"))
-def freeze(config: GatesFile, registry: Folder = _DEFAULT, by: By = None) -> None:
+def freeze(
+    config: GatesFile, registry: Folder = _DEFAULT, by: By = None, as_json: Json = False
+) -> None:
     """Note the hash of the gates in the log, before the training begins."""
     from adaptmr.workflows.config import load_config
     from adaptmr.workflows.registry.judging import JudgeConfig
 
     gates = load_config(config, JudgeConfig).gates
     _open(registry, by).freeze_gates(gates)
-    typer.echo(f"The gates {gates.fingerprint[:16]} are frozen")
+    fingerprint = gates.fingerprint
+    _tell({"gates": fingerprint}, f"The gates {fingerprint[:16]} are frozen", as_json)
 
 
 @commands.command(epilog=example("adaptmr registry gate bank --config gates.yaml --out judged"))

@@ -110,10 +110,10 @@ def next_(
 
 
 @commands.command(epilog=example("adaptmr schedule remove retrain"))
-def remove(name: Name, schedules: Folder = _DEFAULT) -> None:
+def remove(name: Name, schedules: Folder = _DEFAULT, as_json: Json = False) -> None:
     """Remove a schedule; what its workflow made stays."""
     _open(schedules).remove(name)
-    typer.echo(f"{name} is removed")
+    typer.echo(json.dumps({"removed": name}) if as_json else f"{name} is removed")
 
 
 @commands.command("run-due", epilog=example("adaptmr schedule run-due"))
