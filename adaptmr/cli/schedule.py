@@ -113,7 +113,10 @@ def next_(
 def remove(name: Name, schedules: Folder = _DEFAULT, as_json: Json = False) -> None:
     """Remove a schedule; what its workflow made stays."""
     _open(schedules).remove(name)
-    typer.echo(json.dumps({"removed": name}) if as_json else f"{name} is removed")
+    if as_json:
+        print_json({"removed": name})
+        return
+    typer.echo(f"{name} is removed")
 
 
 @commands.command("run-due", epilog=example("adaptmr schedule run-due"))
