@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from adaptmr import errors
-from adaptmr.errors import AdaptMRError
+from adaptmr.errors import AdaptMRError, BadInputError
 from adaptmr.workflows.bank_training.steps import Step
 from adaptmr.workflows.stages.gathering import Gathering, Stage
 
@@ -58,14 +58,21 @@ class Event:
         return cls(**{**values, "what": What(values["what"])})
 
     def append_to(self, out: Path) -> None:
-        """Write it; lines of several processes do not mix."""
+        """Write it; lines of several processes do not mix.
+
+        Raises:
+            BadInputError: the disk is full, or the folder may not be written.
+        """
         values = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **self.__dict__}
         line = json.dumps(values) + "\n"
-        descriptor = os.open(out / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(out / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _unwritable(out / JOURNAL, error) from error
 
     @property
     def exception(self) -> AdaptMRError:
@@ -132,6 +139,15 @@ def examine(work: Gathering, stage: Stage) -> None:
     except AdaptMRError as error:
         _failed(work, stage, error, 0.0)
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(
+        "the journal cannot be written",
+        file=path,
+        got=error.strerror,
+        hint="Free some space; what is done is kept, and the same command continues",
+    )
 
 
 def _failed(work: Gathering, stage: Stage, error: Exception, seconds: float) -> None:

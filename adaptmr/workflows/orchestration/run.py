@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from adaptmr.data.files import complete_file
+from adaptmr.errors import AdaptMRError, BadInputError
 from adaptmr.workflows.orchestration.journal import Event, Reader, What, examine, perform
 from adaptmr.workflows.orchestration.tree import following
 from adaptmr.workflows.single_flight import single_flight
@@ -111,6 +112,7 @@ def execute(work: Gathering) -> None:
         AdaptMRError: what the first stage raised that failed.
     """
     import dagster
+    from sqlalchemy.exc import SQLAlchemyError
 
     from adaptmr.workflows.orchestration import definitions
 
@@ -118,20 +120,32 @@ def execute(work: Gathering) -> None:
     job = dagster.build_reconstructable_job(
         definitions.__name__, definitions.job.__name__, reconstructable_args=(str(work.out),)
     )
-    with dagster.DagsterInstance.from_config(str(home(work.out))) as instance:
-        _bury(instance)
-        result = dagster.execute_job(
-            job,
-            instance,
-            run_config=definitions.run_config(work.config),
-            tags=_OURS,
-            raise_on_error=False,
-        )
-    for event in reader.read():
-        if event.what is What.FAILED:
-            failed = event
+    try:
+        with dagster.DagsterInstance.from_config(str(home(work.out))) as instance:
+            _bury(instance)
+            result = dagster.execute_job(
+                job,
+                instance,
+                run_config=definitions.run_config(work.config),
+                tags=_OURS,
+                raise_on_error=False,
+            )
+    except (OSError, SQLAlchemyError) as error:
+        raise BadInputError(
+            "the records of the run cannot be written",
+            file=work.out / DAGSTER,
+            got=str(error).splitlines()[0],
+            hint="Free some space; what is done is kept, and the same command continues",
+        ) from error
+    failed = [event for event in reader.read() if event.what is What.FAILED]
+    if failed and not result.success:
+        raise failed[-1].exception
     if not result.success:
-        raise failed.exception
+        raise AdaptMRError(
+            "the run was ended by something else than a stage",
+            file=work.out / DAGSTER,
+            hint="'adaptmr workflow ui' shows its log; the same command continues",
+        )
 
 
 def home(out: Path) -> Path:
