@@ -87,7 +87,8 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert apart < 0.02 * moved
     scan = ellipses("unseen", 50)
     mask = MASKS.make(MATRIX, 1, (0, MATRIX[1]))
-    images = [checkpoint.load(folder)(scan.kspace[:], mask) for folder in (one, two)]
+    with torch.no_grad():
+        images = [checkpoint.load(folder)(scan.kspace[:], mask) for folder in (one, two)]
     assert torch.allclose(*images, rtol=1e-3, atol=1e-3 * float(images[0].abs().max()))
     curves = [checkpoint.provenance(folder)["curve"] for folder in (one, two)]
     for mine, theirs in zip(*curves, strict=True):
