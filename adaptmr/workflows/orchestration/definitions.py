@@ -96,6 +96,10 @@ def _asset(stage: Stage) -> "AssetsDefinition":
             step = perform(work, stage_of(work, stage.name))
         except AdaptMRError as error:
             raise dagster.Failure(str(error), allow_retries=False) from error
+        except Exception:
+            raise
+        except BaseException as stopped:  # Dagster would try again what a person has stopped
+            raise dagster.Failure("stopped", allow_retries=False) from stopped
         told: dict[str, Any] = {
             "key": step.key,
             "folder": dagster.MetadataValue.path(str(step.folder)),

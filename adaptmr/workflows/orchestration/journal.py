@@ -28,6 +28,7 @@ class What(StrEnum):
     DONE = "done"
     REUSED = "done before"
     FAILED = "failed"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,10 @@ def perform(work: Gathering, stage: Stage) -> Step:
         step = stage.run()
     except Exception as error:
         _failed(work, stage, error, time.monotonic() - begun)
+        raise
+    except BaseException:  # Ctrl-C, or a scheduler that wants the machine back
+        seconds = round(time.monotonic() - begun, 1)
+        Event(stage.name, What.STOPPED, seconds).append_to(work.out)
         raise
     fresh = [took for took in work.steps.took[before:] if not took.reused]
     seconds = round(time.monotonic() - begun, 1)

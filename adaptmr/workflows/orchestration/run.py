@@ -1,8 +1,9 @@
 """One run of a workflow: alone in its folder, cached, and continued when it was stopped."""
 
 import os
+import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
@@ -137,15 +138,24 @@ def execute(work: Gathering) -> None:
             got=str(error).splitlines()[0],
             hint="Free some space; what is done is kept, and the same command continues",
         ) from error
-    failed = [event for event in reader.read() if event.what is What.FAILED]
-    if failed and not result.success:
-        raise failed[-1].exception
     if not result.success:
-        raise AdaptMRError(
-            "the run was ended by something else than a stage",
-            file=work.out / DAGSTER,
-            hint="'adaptmr workflow ui' shows its log; the same command continues",
-        )
+        _tell_why(result, list(reader.read()), work.out / DAGSTER)
+
+
+def _tell_why(result: Any, events: list[Event], records: Path) -> NoReturn:
+    """Raise what ended a run."""
+    told = result.get_run_failure_event().job_failure_data
+    interrupted = told.failure_reason and told.failure_reason.value == "UNEXPECTED_TERMINATION"
+    if interrupted or any(event.what is What.STOPPED for event in events):
+        signal.raise_signal(signal.SIGINT)  # as it came, now that Dagster has let go of it
+    failed = [event for event in events if event.what is What.FAILED]
+    if failed:
+        raise failed[-1].exception
+    raise AdaptMRError(
+        "the run was ended by something else than a stage",
+        file=records,
+        hint="'adaptmr workflow ui' shows its log; the same command continues",
+    )
 
 
 def home(out: Path) -> Path:

@@ -25,6 +25,7 @@ _LOOKS: Final = {
     What.DONE: ("✓", "green"),
     What.REUSED: ("✓", "dim green"),
     What.FAILED: ("✗", "bold red"),
+    What.STOPPED: ("✗", "bold yellow"),
 }
 
 
