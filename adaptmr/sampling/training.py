@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.sampling.pairs import Pairs
 
+_log = logging.getLogger(__name__)
 STATE = "last.ckpt"
 _IDENTITY = "identity.json"
 # What may differ between a run and its continuation, because it does not change what is learned.
@@ -179,6 +181,25 @@ def _identity(
     }
 
 
+def continuable(state: Path) -> bool:
+    """Whether a training can go on from its state.
+
+    A state that is not whole, because the disk was full or broke, is thrown away, and that is told:
+    the training begins anew, and ends with the same weights.
+    """
+    if not state.exists():
+        return False
+    try:
+        with zipfile.ZipFile(state) as stored:
+            whole = stored.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        whole = False
+    if not whole:
+        _log.warning("%s: the state of the stopped training is damaged; it begins anew", state)
+        state.unlink()
+    return whole
+
+
 def prepare_run(run: Path, identity: dict[str, Any], resume: bool) -> bool:
     """Make the folder of a training while it runs, or check that the stopped one in it is the same.
 
@@ -196,7 +217,7 @@ def prepare_run(run: Path, identity: dict[str, Any], resume: bool) -> bool:
     """
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
-    elif (run / STATE).exists():
+    elif continuable(run / STATE):
         before = json.loads((run / _IDENTITY).read_text())
         if differing := [part for part in identity if before.get(part) != identity[part]]:
             raise UsageError(

@@ -15,7 +15,7 @@ from adaptmr.sampling.flow.config import FlowConfig
 from adaptmr.sampling.flow.flow import SuperResolutionFlow
 from adaptmr.sampling.low_frequency import acquire
 from adaptmr.sampling.pairs import Pairs
-from adaptmr.sampling.training import SamplerTraining, fit
+from adaptmr.sampling.training import SamplerTraining, continuable, fit
 
 MATRIX, BLOCK = (12, 12), (4, 4)
 CONFIG = FlowConfig(steps=1, noise_steps=(0, 1), width=6, features=6, growth=3, blocks=1)
@@ -81,6 +81,29 @@ def test_the_likelihood_of_other_data_improves(tmp_path: Path) -> None:
     assert losses[record.epoch] == min(losses)
     assert (tmp_path / "run" / "last.ckpt").is_file()
     assert (tmp_path / "run" / "logs").is_dir()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999, 1.0])
+def test_a_state_that_is_not_whole_is_thrown_away(
+    tmp_path: Path, kept: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "last.ckpt"
+    assert not continuable(state)
+    torch.save({"weights": torch.randn(64, 64), "epoch": 3}, state)
+    content = state.read_bytes()
+    state.write_bytes(content[: int(kept * len(content))])
+    assert continuable(state) is (kept == 1)
+    assert state.exists() is (kept == 1)
+    assert ("begins anew" in caplog.text) is (kept != 1)
+
+
+def test_a_byte_of_a_state_that_changed_is_noticed(tmp_path: Path) -> None:
+    state = tmp_path / "last.ckpt"
+    torch.save({"weights": torch.randn(64, 64), "epoch": 3}, state)
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    assert not continuable(state)
 
 
 def test_training_follows_its_seed_and_leaves_the_global_random_state(tmp_path: Path) -> None:

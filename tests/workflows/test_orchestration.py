@@ -187,9 +187,6 @@ def until(out: Path, stage: str, process: subprocess.Popen[str]) -> None:
     raise AssertionError(process.communicate()[1])
 
 
-@pytest.mark.xfail(
-    reason="a run that is killed may end with other files: not found yet", strict=False
-)
 @pytest.mark.slow
 def test_stopped_and_killed_it_continues_to_the_same_hashes(folder: Path, tmp_path: Path) -> None:
     store = {"incoming": {"kind": "folders", "folders": [str(folder / "incoming")]}}

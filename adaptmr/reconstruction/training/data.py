@@ -39,6 +39,7 @@ class Batch:
         data_range: (batch,) maximum of the volume that each slice is from.
         mask: the positions that the reconstruction may use.
         sources: file name and slice of each.
+        whole: slices of the batch on all devices; as many as here when None.
         weight: of the mean loss of these slices among those of other devices, whose mean over the
             devices is then that over all slices of the batch.
     """
@@ -48,6 +49,7 @@ class Batch:
     data_range: Tensor
     mask: Mask
     sources: tuple[tuple[str, int], ...]
+    whole: int | None = None
     weight: float = 1.0
 
     def under(self, mask: Mask) -> "Batch":
@@ -66,18 +68,20 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A batch before it is read: slices as (scan, slice index), the mask, its seed, the weight."""
+    """A batch before it is read: slices as (scan, slice index), mask, seed; the rest as there."""
 
     slices: tuple[Slice, ...]
     masks: MaskSource
     seed: Seed
+    whole: int | None = None
     weight: float = 1.0
 
     def share(self, rank: int, count: int) -> "Plan":
         """The part of one of several devices; a device for which nothing is left gets no weight."""
         own = self.slices[rank::count]
-        weight = len(own) * count / len(self.slices)
-        return replace(self, slices=own or self.slices[:1], weight=weight)
+        whole = len(self.slices)
+        weight = len(own) * count / whole
+        return replace(self, slices=own or self.slices[:1], whole=whole, weight=weight)
 
     def read(self) -> Batch:
         """Read the slices and make the mask.
@@ -93,6 +97,7 @@ class Plan:
             data_range=torch.tensor([_maximum(scan) for scan, _ in self.slices]),
             mask=self.masks.make(first.matrix, self.seed, first.padding),
             sources=tuple((scan.name, index) for scan, index in self.slices),
+            whole=self.whole,
             weight=self.weight,
         )
 

@@ -60,7 +60,7 @@ class ReconstructionTraining(BestEpoch):
                 hint="Lower the learning rate, or use precision 32-true; finished epochs are kept",
             )
         loss = loss * batch.weight
-        size = len(batch.target)
+        size = batch.whole or len(batch.target)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 

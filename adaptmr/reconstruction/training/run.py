@@ -18,7 +18,7 @@ from adaptmr.reconstruction.training.cohort import open_cohort
 from adaptmr.reconstruction.training.config import SeededSchedule, TrainConfig
 from adaptmr.reconstruction.training.data import Material
 from adaptmr.reconstruction.training.processes import process_count, side_by_side, strategy
-from adaptmr.sampling.training import quiet
+from adaptmr.sampling.training import continuable, quiet
 
 if TYPE_CHECKING:
     from adaptmr.reconstruction.training.module import ReconstructionTraining
@@ -208,7 +208,7 @@ def _prepare(run: Path, config: SeededSchedule, material: dict[str, Any], resume
     identity = {"config": config.model_dump(mode="json", exclude=_FREE), **material}
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
-    elif (run / _STATE).exists():
+    elif continuable(run / _STATE):
         before = json.loads((run / _IDENTITY).read_text())
         options = [
             name

@@ -6,11 +6,15 @@ reads along.
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Final, Self
 
 from adaptmr import errors
@@ -116,7 +120,8 @@ def perform(work: Gathering, stage: Stage) -> Step:
     before = len(work.steps.took)
     Event(stage.name, What.BEGUN).append_to(work.out)
     try:
-        step = stage.run()
+        with _noticing_signals():
+            step = stage.run()
     except Exception as error:
         _failed(work, stage, error, time.monotonic() - begun)
         raise
@@ -129,6 +134,33 @@ def perform(work: Gathering, stage: Stage) -> Step:
     what = What.DONE if fresh else What.REUSED
     Event(stage.name, what, seconds, step.key).append_to(work.out)
     return step
+
+
+@contextmanager
+def _noticing_signals() -> Iterator[None]:
+    """Raise at the end what a signal raised where it was swallowed, as imports and callbacks do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    seen: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if seen:
+        handle(seen[0], None)
 
 
 def examine(work: Gathering, stage: Stage) -> None:
