@@ -75,7 +75,8 @@ def written(path: Path, configuration: dict[str, Any]) -> Path:
 
 
 def hashes(steps: Path) -> dict[str, str]:
-    """sha256 of every file that steps made, but for how long they took; by name within them."""
+    """sha256 of every file that steps made; not of those that hold how long they took or where
+    files lie."""
     from adaptmr.data.manifest import sha256
     from adaptmr.workflows.bank_training.steps import MANIFEST
 
@@ -83,5 +84,8 @@ def hashes(steps: Path) -> dict[str, str]:
     return {
         str(file.relative_to(steps)): sha256(file)
         for file in sorted(steps.rglob("*"))
-        if file.is_file() and file.name not in timed and file.suffix != ".lock"
+        if file.is_file()
+        and file.name not in timed
+        and file.suffix != ".lock"
+        and file.relative_to(steps).parts[0] not in {"hashes", "prepare"}
     }

@@ -248,3 +248,26 @@ def test_the_pages_are_served_on_this_machine_alone(folder: Path) -> None:
             }
         finally:
             os.killpg(server.pid, signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    """Real ENOSPC: the first run has room for the beginning alone, the second for all."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=1m none {disk}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    store = {"incoming": {"kind": "folders", "folders": [str(folder / "incoming")]}}
+    path = retrain(tmp_path, ingest=store | {"store": str(tmp_path / "store")})
+    again = f"{sys.executable} -m adaptmr.cli workflow run {path} --out {disk}/out"
+    script = f"{mount}; {again}; echo $?; mount -o remount,size=200m {disk}; {again} >&2; echo $?"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["3", "0"], done.stderr
+    assert "Traceback" not in done.stderr
+    assert serving(tmp_path) == serving(folder)
