@@ -60,7 +60,13 @@ def run_config(config: WorkflowConfig) -> dict[str, Any]:
     """What Dagster is told of a run: where stages run, and to keep its debugging to itself."""
     execution: dict[str, Any] = {}
     if isinstance(config.executor, Processes):
-        execution = {"config": {"max_concurrent": config.executor.workers}}
+        server = {"preload_modules": [__name__, "lightning.pytorch"]}
+        execution = {
+            "config": {
+                "max_concurrent": config.executor.workers,
+                "start_method": {"forkserver": server},  # loaded once, not by each stage
+            }
+        }
     elif isinstance(config.executor, Dask):
         execution = {"config": {"cluster": {"existing": {"address": config.executor.scheduler}}}}
     logs = {"console": {"config": {"log_level": "CRITICAL"}}}
