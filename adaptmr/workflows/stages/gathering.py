@@ -126,8 +126,8 @@ class Gathering:
 
         def compute(result: Path, _: Path) -> None:
             for part, scans in self.scans.items():
-                (result / part).mkdir()
-                for scan in scans:
+                for scan in scans:  # a part without scans has no folder
+                    (result / part).mkdir(exist_ok=True)
                     (result / part / scan.file).symlink_to(self.store / SCANS / scan.file)
 
         return self.steps.done("prepare", 1, str(self.store), (self.parts,), compute)
