@@ -154,12 +154,6 @@ class Gathering:
         """The scans of each part."""
         return _PARTS.validate_json((self.parts.folder / _SPLIT).read_bytes())
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What is in each part, as `validated` found it."""
-        found: dict[str, Any] = json.loads((self.validated.folder / _SUMMARY).read_text())
-        return found
-
     def _simulated(self, incoming: IncomingSimulated) -> Step:
         def compute(result: Path, _: Path) -> None:
             total = sum(config.subjects * len(config.contrasts) for config in incoming.scans)
