@@ -143,8 +143,9 @@ def soak(change: Change, folder: Path, randoms: int, seed: int) -> list[dict[str
     generator = random.Random(seed)  # noqa: S311 - moments, not secrets
     moments: list[tuple[str | None, float]] = [(point, 0.0) for point in named()]
     moments += [(None, generator.uniform(0, took)) for _ in range(randoms)]
+    none = {"killed": 0, "champion": 0, "same_files": 0}
     rows = {
-        kind: {"change": change.name, "kills": kind, "killed": 0, "champion": 0, "same_files": 0}
+        kind: {"change": change.name, "seconds": round(took, 3), "kills": kind, **none}
         for kind in ("named", "random")
     }
     for number, (point, delay) in enumerate(moments):
@@ -172,11 +173,14 @@ def main() -> None:
         for change in changes(Path(folder)):
             place = Path(folder) / f"soak-{change.name}"
             rows += soak(change, place, arguments.random, arguments.seed)
-    print(f"{'change':10}{'kills':8}{'killed':>7}{'champion whole':>16}{'same files after':>18}")
+    print(
+        f"{'change':10}{'seconds':>8}  {'kills':8}{'killed':>7}{'champion whole':>16}"
+        f"{'same files after':>18}"
+    )
     for row in rows:
         print(
-            f"{row['change']:10}{row['kills']:8}{row['killed']:7}{row['champion']:16}"
-            f"{row['same_files']:18}"
+            f"{row['change']:10}{row['seconds']:8}  {row['kills']:8}{row['killed']:7}"
+            f"{row['champion']:16}{row['same_files']:18}"
         )
     if arguments.json:
         told = {"benchmark": "soak_registry", "rows": rows, "environment": environment()}

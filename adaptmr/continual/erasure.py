@@ -5,6 +5,7 @@ from pathlib import Path
 
 from adaptmr.continual import stage_files
 from adaptmr.continual.results import Scores, Stage
+from adaptmr.data.files import clear_left_over
 
 
 def erase(out: Path, subject: str) -> tuple[Path, ...]:
@@ -29,7 +30,7 @@ def erase(out: Path, subject: str) -> tuple[Path, ...]:
     """
     held = []
     for folder in (out, *sorted(path for path in out.rglob("*") if path.is_dir())):
-        stage_files.clear_left(folder)
+        clear_left_over(folder)
     for state in sorted(out.rglob("*.run")):
         shutil.rmtree(state)
     for record in sorted(out.rglob("stage.json")):

@@ -25,6 +25,7 @@ from adaptmr.continual.selection import Chooser
 from adaptmr.continual.strategies.base import Order, StageWork, Strategy, reconstruction_of
 from adaptmr.continual.task import Example, Judgement, Split, Task, require_disjoint
 from adaptmr.data.crop import center_crop
+from adaptmr.data.files import clear_left_over
 from adaptmr.data.scan import Scan, Stack
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.bank import persistence as banks
@@ -205,7 +206,7 @@ class ContinualLearner:
         folder, work_folder = out / str(plan.index), out / f"{plan.index}.run"
         before = stages.get(plan.start)
         identity = self._identity(plan, mask, before.network if before else None, start)
-        stage_files.clear_left(out, folder.name)
+        clear_left_over(out, folder.name)
         if folder.is_dir():
             shutil.rmtree(work_folder, ignore_errors=True)
             stage = stage_files.load(folder)

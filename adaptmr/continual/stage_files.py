@@ -83,17 +83,6 @@ def rewrite(stage: Stage, record: StageRecord, buffer: ReplayBuffer | None) -> S
     return Stage(stage.folder, record)
 
 
-def clear_left(out: Path, name: str = "*") -> None:
-    """Throw away what a process that was killed left half written in a folder.
-
-    Args:
-        out: the folder.
-        name: of what it was writing; anything when not given.
-    """
-    for left in out.glob(f".{name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
 def require_same(stage: Stage, identity: Mapping[str, Any]) -> None:
     """Refuse a finished stage of something else.
 

@@ -1,5 +1,6 @@
 """Outputs that appear complete or not at all."""
 
+import glob
 import os
 import shutil
 import tempfile
@@ -41,6 +42,11 @@ def _unwritable(path: Path, error: OSError) -> BadInputError:
     )
 
 
+def _prefix(name: str) -> str:
+    """How the names of the temporary folders of an output begin."""
+    return f".{name[:40]}."
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -62,7 +68,7 @@ def complete_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     _prepare(path, overwrite)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=_prefix(path.name), dir=path.parent) as folder:
             partial = Path(folder) / path.name
             yield partial
             with partial.open("rb") as stream:
@@ -86,7 +92,7 @@ def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     _prepare(path, overwrite)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=_prefix(path.name), dir=path.parent) as folder:
             partial = Path(folder) / "new"
             partial.mkdir()
             yield partial
@@ -96,6 +102,17 @@ def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def clear_left_over(folder: Path, name: str | None = None) -> None:
+    """Remove what writers that were killed left half written in a folder.
+
+    Args:
+        folder: the folder; nobody else may be writing the same into it.
+        name: of the output that was written; any when not given.
+    """
+    for left in folder.glob(".*.*" if name is None else f"{glob.escape(_prefix(name))}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def require_room(folder: Path, needed: int) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from adaptmr.data import files
-from adaptmr.data.files import complete_file, complete_folder, require_room
+from adaptmr.data.files import clear_left_over, complete_file, complete_folder, require_room
 from adaptmr.errors import BadInputError
 
 
@@ -93,3 +93,20 @@ def test_room_is_checked_for_folders_to_come(
     require_room(tmp_path / "not" / "there", 1000)
     with pytest.raises(BadInputError, match=r"1,000 bytes free; expected 1,001 bytes"):
         require_room(tmp_path / "not" / "there", 1001)
+
+
+@pytest.mark.parametrize("name", ["out[1].json", "a" * 60, None])
+def test_what_a_killed_writer_left_is_cleared(name: str | None, tmp_path: Path) -> None:
+    written = name or "any"
+    child = os.fork()
+    if child == 0:
+        with complete_file(tmp_path / written) as partial:
+            partial.write_text("half")
+            os._exit(1)
+    os.waitpid(child, 0)
+    (tmp_path / ".other.kept").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    assert len(list(tmp_path.iterdir())) == 3
+    clear_left_over(tmp_path, name)
+    kept = {".hidden"} if name is None else {".hidden", ".other.kept"}
+    assert {path.name for path in tmp_path.iterdir()} == kept

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adaptmr import __version__
-from adaptmr.data.files import complete_folder
+from adaptmr.data.files import clear_left_over, complete_folder
 from adaptmr.workflows.progress import stage
 
 MANIFEST: Final = "step.json"
@@ -119,8 +119,7 @@ class Steps:
         with _alone(folder.with_suffix(".lock"), name):
             reused = folder.is_dir()
             if not reused:
-                for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
-                    shutil.rmtree(left, ignore_errors=True)
+                clear_left_over(folder.parent, folder.name)
                 begun = time.monotonic()
                 with stage(name), complete_folder(folder) as result:
                     compute(result, work)

@@ -14,6 +14,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from adaptmr.data.files import clear_left_over
 from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.workflows.gates.config import GateConfig
@@ -364,6 +365,8 @@ class Registry:
                 )
         with single_flight(self.folder / _LOCK, "the registry"):
             point(Point.LOCKED)
+            clear_left_over(self.folder)
+            clear_left_over(self.version_folder(""))
             log = self.folder / LOG
             entries = read_log(log) if self.exists else ()
             if not entries:

@@ -138,8 +138,6 @@ def write_version(folder: Path, version: Version, candidate: Candidate) -> None:
     """
     check_manifest(candidate.bank)
     require_room(folder.parent, sum(f.stat().st_size for f in _files(candidate.bank)))
-    for left in folder.parent.glob(".*"):  # of a process that was killed; the caller is alone
-        shutil.rmtree(left, ignore_errors=True)
     with complete_folder(folder) as partial:
         try:
             shutil.copytree(candidate.bank, partial / BANK, copy_function=shutil.copyfile)
