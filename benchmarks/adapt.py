@@ -10,8 +10,9 @@ A small VarNet is trained on T1-weighted heads under one fixed mask of lines, 4x
 and is adapted by every strategy from scans of subjects that neither its training nor the test saw.
 The epoch is chosen on a quarter of their subjects. ``target`` is the gain in PSNR on test subjects
 under the shift, ``source`` what the adapted network loses (negative) where it came from. Intervals:
-paired bootstrap over test subjects, 95 %. ``self-supervised`` rows adapt from the same scans as
-they would be acquired, without what the mask leaves out. Seconds are CPU time of one core.
+paired bootstrap over test subjects of the mean over seeds, 95 %. ``self-supervised`` rows adapt
+from the same scans as they would be acquired, without what the mask leaves out. Seconds are CPU
+time of one core.
 
     python benchmarks/adapt.py --data ../shared/data --work adapt-run --json adapt.json
 
@@ -61,10 +62,9 @@ NETWORK = VarNetConfig(cascades=2, channels=8, pools=2, map_channels=4, map_pool
 SIZE, SLICES, BATCH = 48, 2, 2
 SCANS = (4, 16, 64)
 STEPS = 50
-EVERYWHERE = (Strategy.FULL, Strategy.SCALE_SHIFT, Strategy.LOW_RANK, Strategy.CONTRIBUTION)
-"""Tried with every number of scans; the rest of the family with 16."""
 DEFAULTS = (Strategy.FULL, Strategy.SCALE_SHIFT)
 """What the others have to beat."""
+COSTS = ("numbers", "bytes", "seconds", "epoch")
 UNSUPERVISED = (Strategy.LOW_RANK,)
 
 
@@ -106,6 +106,7 @@ class Case:
     scans: int
     strategy: Strategy
     self_supervised: bool = False
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -114,11 +115,9 @@ class Case:
 
 
 def cases(shift: str) -> Iterator[Case]:
+    """All of a shift, with the first seed."""
     for scans in SCANS:
-        yield from (Case(shift, scans, strategy) for strategy in EVERYWHERE)
-    for strategy in Strategy:
-        if strategy not in EVERYWHERE:
-            yield Case(shift, 16, strategy)
+        yield from (Case(shift, scans, strategy) for strategy in Strategy)
     yield from (Case(shift, 16, strategy, True) for strategy in UNSUPERVISED)
 
 
@@ -167,15 +166,21 @@ def simulated(data: Path, work: Path, kind: Kind, part: str, count: int | None) 
     return found
 
 
-def cohort_of(scans: Sequence[Scan], name: str, fraction: float) -> Cohort:
-    return Cohort(*split_by_subject(scans, fraction, 0), name)
+def cohort_of(scans: Sequence[Scan], name: str, fraction: float, seed: int) -> Cohort:
+    return Cohort(*split_by_subject(scans, fraction, seed), name)
 
 
-def begun(data: Path, work: Path, steps: int) -> VarNet:
+def turned(scans: Sequence[Scan], seed: int) -> list[Scan]:
+    """The scans in another order for each seed: few scans are then of other subjects."""
+    start = 5 * seed % len(scans)
+    return [*scans[start:], *scans[:start]]
+
+
+def begun(data: Path, work: Path, steps: int, seed: int) -> VarNet:
     """The network of the source, trained when it is first asked for."""
-    folder = work / "base"
+    folder = work / f"base-{seed}"
     if not folder.exists():
-        cohort = cohort_of(simulated(data, work, Kind.SOURCE, "source", 54), "source", 0.2)
+        cohort = cohort_of(simulated(data, work, Kind.SOURCE, "source", 54), "source", 0.2, seed)
         batches = -(-len(cohort.training) * SLICES // (2 * BATCH))
         epochs = max(1, round(steps / batches))
         schedule = SeededSchedule(
@@ -184,10 +189,10 @@ def begun(data: Path, work: Path, steps: int) -> VarNet:
             learning_rate=3e-3,
             learning_rate_step=max(1, round(0.8 * epochs)),
             accelerator="cpu",
+            seed=seed,
         )
-        train_network(
-            NETWORK, schedule, Material(cohort, (FixedMask(TRAINED),)), folder, work / "base.run"
-        )
+        material = Material(cohort, (FixedMask(TRAINED),))
+        train_network(NETWORK, schedule, material, folder, folder.with_suffix(".run"))
     network = checkpoint.load(folder)
     assert isinstance(network, VarNet)  # noqa: S101 - as trained above
     return network
@@ -215,6 +220,7 @@ def schedule_of(case: Case, training: int, rate: float) -> AdaptationConfig:
         learning_rate=rate,
         learning_rate_step=max(1, round(epochs * 2 / 3)),
         accelerator="cpu",
+        seed=case.seed,
     )
 
 
@@ -223,13 +229,13 @@ def run(
 ) -> dict[str, Any]:
     """Adapt and measure, unless it was done before."""
     rate = rate or FAMILY[case.strategy].learning_rate
-    name = f"{case.shift}-{case.scans}-{case.name}-{rate:g}".replace(" ", "_")
+    name = f"{case.shift}-{case.scans}-{case.name}-{rate:g}-{case.seed}".replace(" ", "_")
     kept = work / "cases" / f"{name}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     kind, under = SHIFTS[case.shift]
-    scans = simulated(data, work, kind, "target", max(SCANS))[: case.scans]
-    cohort = cohort_of(scans, f"{kind}-{case.scans}", 0.25)
+    scans = turned(simulated(data, work, kind, "target", max(SCANS)), case.seed)[: case.scans]
+    cohort = cohort_of(scans, f"{kind}-{case.scans}", 0.25, case.seed)
     config = schedule_of(case, len(cohort.training), rate)
     print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr)
     folder = work / "adapters" / name
@@ -268,49 +274,73 @@ def estimate(values: np.ndarray, subjects: Sequence[str]) -> list[float]:
     return list(paired_bootstrap(values, subjects, seed=0))
 
 
-def rows_of(data: Path, work: Path, network: VarNet, shift: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Found:
+    """What was measured, the mean over seeds, and how the seeds deviate."""
+
+    target: np.ndarray
+    """(scans, 3): PSNR, SSIM, NMSE."""
+    source: np.ndarray
+    deviation: float
+    """Of the gain in SSIM over seeds; 0 of one."""
+    costs: dict[str, float]
+
+
+def joined(
+    data: Path, work: Path, networks: Sequence[VarNet], case: Case, before: Sequence[np.ndarray]
+) -> Found:
+    """A case with all seeds, each from the network of its seed."""
+    values = [
+        run(data, work, replace(case, seed=seed), network) for seed, network in enumerate(networks)
+    ]
+    targets = np.array([one["target"] for one in values])
+    gains = (targets - np.array(before)).mean(1)[:, 1]
+    return Found(
+        targets.mean(0),
+        np.array([one["source"] for one in values]).mean(0),
+        float(gains.std(ddof=1)) if len(gains) > 1 else 0.0,
+        {name: float(np.mean([one[name] for one in values])) for name in COSTS},
+    )
+
+
+def rows_of(data: Path, work: Path, networks: Sequence[VarNet], shift: str) -> list[dict[str, Any]]:
     """The cases of a shift, each against the network as it came, and against the defaults."""
     kind, under = SHIFTS[shift]
     tests = simulated(data, work, kind, "test", None)
     subjects = [subject_of(scan) for scan in tests]
-    before = {
-        "target": np.array(measured(network, under, tests)),
-        "source": np.array(
-            measured(network, TRAINED, simulated(data, work, Kind.SOURCE, "test", None))
-        ),
-    }
-    found = {case: run(data, work, case, network) for case in cases(shift)}
-    target = {case: np.array(values["target"]) for case, values in found.items()}
-    rows = [
-        quality(shift, "none", before["target"])
-        | {"source_before": before["source"].mean(0).tolist()}
-    ]
-    for case, values in found.items():
+    sources = simulated(data, work, Kind.SOURCE, "test", None)
+    unadapted = [np.array(measured(network, under, tests)) for network in networks]
+    source = np.mean([measured(network, TRAINED, sources) for network in networks], 0)
+    before = np.mean(unadapted, 0)
+    found = {case: joined(data, work, networks, case, unadapted) for case in cases(shift)}
+    rows = [quality(shift, "none", before) | {"source_before": source.mean(0).tolist()}]
+    for case, one in found.items():
         rivals = [replace(case, strategy=each, self_supervised=False) for each in DEFAULTS]
-        rival = max((one for one in rivals if one != case), key=lambda one: mean(target[one], 1))
-        same = [one for one in found if one.scans == case.scans and not one.self_supervised]
-        lost = np.array(values["source"]) - before["source"]
-        gained = target[case] - before["target"]
+        rival = max((each for each in rivals if each != case), key=lambda each: ssim(found[each]))
+        same = [each for each in found if each.scans == case.scans and not each.self_supervised]
+        lost, gained = one.source - source, one.target - before
         rows.append(
-            quality(shift, case.name, target[case])
+            quality(shift, case.name, one.target)
             | {
                 "scans": case.scans,
+                "seeds": len(networks),
                 "gain_psnr": estimate(gained[:, 0], subjects),
                 "gain_ssim": estimate(gained[:, 1], subjects),
+                "gain_ssim_deviation": one.deviation,
                 "source_psnr": estimate(lost[:, 0], subjects),
                 "source_ssim": estimate(lost[:, 1], subjects),
                 "rival": rival.name,
-                "against_rival": estimate(target[case][:, 1] - target[rival][:, 1], subjects),
-                "best": case == max(same, key=lambda one: mean(target[one], 1)),
+                "against_rival": estimate(one.target[:, 1] - found[rival].target[:, 1], subjects),
+                "best": case == max(same, key=lambda each: ssim(found[each])),
             }
-            | {name: values[name] for name in ("numbers", "bytes", "seconds", "epoch")}
+            | one.costs
         )
     return rows
 
 
-def mean(values: np.ndarray, metric: int) -> float:
-    """Over scans, of PSNR (0) or SSIM (1)."""
-    return float(values[:, metric].mean())
+def ssim(found: Found) -> float:
+    """The mean over scans, of what is trained for."""
+    return float(found.target[:, 1].mean())
 
 
 def quality(shift: str, method: str, values: np.ndarray) -> dict[str, Any]:
@@ -365,14 +395,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where what is done is kept")
     parser.add_argument("--shifts", nargs="*", choices=SHIFTS, default=list(SHIFTS))
     parser.add_argument("--steps", type=int, default=400, help="of the first training")
+    parser.add_argument("--seeds", type=int, default=3, help="of the trainings, subjects' order")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     arguments = parser.parse_args()
-    network = begun(arguments.data, arguments.work, arguments.steps)
-    rows = [
-        row
-        for shift in arguments.shifts
-        for row in rows_of(arguments.data, arguments.work, network, shift)
-    ]
+    data, work = arguments.data, arguments.work
+    networks = [begun(data, work, arguments.steps, seed) for seed in range(arguments.seeds)]
+    rows = [row for shift in arguments.shifts for row in rows_of(data, work, networks, shift)]
     report(rows)
     if arguments.json:
         found = {"benchmark": "adapt", "rows": rows, "environment": environment()}
