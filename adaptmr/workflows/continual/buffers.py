@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from adaptmr.continual import replay_files
 from adaptmr.continual.erasure import erase
 from adaptmr.errors import BadInputError
-from adaptmr.workflows.continual.run import RECORD, REPORT
+from adaptmr.workflows.continual.run import LOCK, RECORD, REPORT
 from adaptmr.workflows.continual.slices import PICTURES
+from adaptmr.workflows.single_flight import single_flight
 
 
 class KeptScan(BaseModel):
@@ -66,15 +67,17 @@ def erase_subject(out: Path, subject: str) -> Erased:
 
     Raises:
         BadInputError: there are no stages, or one is damaged.
+        BusyError: another process runs, or erases from, this sequence.
     """
     _require_stages(out)
-    stages = erase(out, subject)
-    removed = [name for name in (RECORD, REPORT) if (out / name).exists()]
-    for name in removed:
-        (out / name).unlink()
-    if (out / PICTURES).is_dir():
-        shutil.rmtree(out / PICTURES)
-        removed.append(PICTURES)
+    with single_flight(out / LOCK, "this sequence of tasks"):
+        stages = erase(out, subject)
+        removed = [name for name in (RECORD, REPORT) if (out / name).exists()]
+        for name in removed:
+            (out / name).unlink()
+        if (out / PICTURES).is_dir():
+            shutil.rmtree(out / PICTURES)
+            removed.append(PICTURES)
     return Erased(
         stages=tuple(folder.relative_to(out).as_posix() for folder in stages),
         removed=tuple(removed),

@@ -19,9 +19,11 @@ from adaptmr.workflows.continual.slices import draw_slices
 from adaptmr.workflows.continual.studies import Studies
 from adaptmr.workflows.continual.summary import Trained
 from adaptmr.workflows.environment import environment
+from adaptmr.workflows.single_flight import single_flight
 
 RECORD: Final = "sequence.json"
 REPORT: Final = "report.html"
+LOCK: Final = ".lock"
 _RECONSTRUCTION: Final = "reconstruction"
 
 
@@ -71,7 +73,13 @@ def run_sequence(config: SequenceConfig, out: Path, *, resume: bool = True) -> S
     Raises:
         BadInputError: data, a task or the bank cannot be used; or the loss became NaN twice.
         UsageError: ``out`` holds another sequence.
+        BusyError: another process runs, or erases from, this sequence.
     """
+    with single_flight(out / LOCK, "this sequence of tasks"):
+        return _run(config, out, resume)
+
+
+def _run(config: SequenceConfig, out: Path, resume: bool) -> SequenceRecord:
     tasks = open_tasks(config, out)
     learner = ContinualLearner(tasks, config.strategy, config.learner)
     bank = config.bank or default_bank()

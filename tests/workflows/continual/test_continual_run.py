@@ -24,9 +24,10 @@ from adaptmr.sampling.selection import UncertaintyConfig
 from adaptmr.sampling.selector import FixedBest
 from adaptmr.workflows.continual import report as reports
 from adaptmr.workflows.continual.config import SequenceConfig, TaskConfig
-from adaptmr.workflows.continual.run import RECORD, read_record, run_sequence
+from adaptmr.workflows.continual.run import LOCK, RECORD, read_record, run_sequence
 from adaptmr.workflows.continual.slices import read_slices
 from adaptmr.workflows.continual.tasks import train_task
+from adaptmr.workflows.single_flight import single_flight
 
 PAIRS = 2
 
@@ -218,6 +219,11 @@ def test_commands(
         assert code == 0, err
         assert f"The bank is in {place / 'bank'}" in out
         assert (place / RECORD).is_file()
+    with single_flight(place / LOCK, "a test"):
+        code, _, err = run("continual", "run", tmp_path / "run.yaml", "--out", place)
+        assert (code, "another process" in err) == (75, True)
+        code, _, err = run("continual", "erase", place, "--subject", "x")
+        assert (code, "another process" in err) == (75, True)
     code, out, err = run(
         "continual", "report", tmp_path / "run-0", tmp_path / "run-1",
         "--out", tmp_path / "both.html", "--json",
