@@ -219,6 +219,27 @@ def audit(registry: Folder = _DEFAULT, as_json: Json = False) -> None:
             typer.echo(f"    {details}")
 
 
+@commands.command(epilog=example("adaptmr registry export https://mlflow.example.org"))
+def export(
+    uri: Annotated[
+        str, typer.Argument(help="Address of an MLflow server, or sqlite:/// and a file.")
+    ],
+    registry: Folder = _DEFAULT,
+    model: Annotated[str, typer.Option(help="Name of the registered model.")] = "adaptmr",
+    as_json: Json = False,
+) -> None:
+    """Have MLflow know the versions, what the gates said and which serves; not the banks."""
+    from adaptmr.workflows.registry.export import MlflowConfig, export
+
+    told = export(_open(registry), MlflowConfig(uri=uri, model=model))
+    count = len(told.versions)
+    _tell(
+        told.model_dump(mode="json"),
+        f"MLflow knows {count} versions of {told.model}, {told.changes} changes told now",
+        as_json,
+    )
+
+
 def _tell(value: dict[str, object], text: str, as_json: bool) -> None:
     if as_json:
         print_json(value)

@@ -37,9 +37,13 @@ BANK: Final = "bank"
 _DESCRIPTION: Final = "version.json"
 _METRICS: Final = "metrics.json"
 _GATES: Final = "gates.json"
+_CARD: Final = "card.md"
+_PAGE: Final = "gates.html"
 _BUFFER: Final = "buffer.json"
 _LENGTH: Final = 12
 """Characters of the hash that name a version."""
+RECORDS: Final = (_CARD, _GATES, _PAGE)
+"""Files of a version that a person reads."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +158,12 @@ def write_version(folder: Path, version: Version, candidate: Candidate) -> None:
             _DESCRIPTION: version._text,
             _METRICS: candidate.evidence.model_dump_json(indent=1) + "\n",
             _GATES: candidate.gates.model_dump_json(indent=1) + "\n",
-            "card.md": card(version.name, candidate.gates, candidate.evidence, version.provenance),
+            _CARD: card(version.name, candidate.gates, candidate.evidence, version.provenance),
             "environment.json": _environment(),
         }
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-        write_page(candidate.gates, partial / "gates.html")
+        write_page(candidate.gates, partial / _PAGE)
         write_manifest(partial)
         _sync(partial)
         _check_copy(partial, version)

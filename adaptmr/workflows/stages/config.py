@@ -20,6 +20,7 @@ from adaptmr.workflows.benchmark.config import BenchmarkChoices, BenchmarkConfig
 from adaptmr.workflows.config import load_config
 from adaptmr.workflows.continual.config import SequenceConfig
 from adaptmr.workflows.gates.config import GateConfig
+from adaptmr.workflows.registry.export import MlflowConfig
 from adaptmr.workflows.registry.trigger import Trigger
 from adaptmr.workflows.stages.split import SplitConfig
 
@@ -147,6 +148,8 @@ class Retrain(WorkflowConfig):
     trigger: Trigger = Trigger.HAND
     """What asked for it: `adaptmr schedule run-due` says so. What a drift alarm asked for is
     registered, and waits for a person."""
+    mlflow: MlflowConfig | None = None
+    """Where the registry is copied to after each retraining; nowhere when not given."""
     tasks: SequenceConfig | None = None
     """Tasks that those networks are taught after that, one after another; gates judge the
     reconstruction, so that what is forgotten for them is seen."""

@@ -21,6 +21,7 @@ from adaptmr.workflows.bank_training.course import Course
 from adaptmr.workflows.bank_training.steps import NotDoneError, Step, Took
 from adaptmr.workflows.gates.config import Verdict
 from adaptmr.workflows.gates.result import GateReport
+from adaptmr.workflows.registry.export import Exported, export, shown
 from adaptmr.workflows.registry.judged import read_judged, write_judged
 from adaptmr.workflows.registry.judging import JudgeConfig, judge_bank
 from adaptmr.workflows.registry.registry import Registry
@@ -37,6 +38,7 @@ TASK: Final = "reconstruction"
 REGISTERED: Final = "registered.json"
 GATES: Final = "gates"
 _ASKED: Final = "asked"
+_EXPORT: Final = "export"
 _LENGTH: Final = 16
 """Characters of a hash that name a file."""
 
@@ -89,6 +91,7 @@ class RetrainStages(BankStages):
             *others,
             Stage(GATES, (BANK,), lambda: self.judged, self.check),
             Stage("register", (GATES,), lambda: self.registered),
+            *([Stage(_EXPORT, ("register",), self.export)] if self.config.mlflow else []),
         )
 
     @property
@@ -195,6 +198,21 @@ class RetrainStages(BankStages):
         publish(self._file("registered"), self.out / REGISTERED)
         return Step("register", told.version, self.registry.version_folder(told.version))
 
+    def export(self) -> Step:
+        """Copy the registry into MLflow; again whenever its log has grown."""
+        config, path = self.config.mlflow, self._file(_EXPORT)
+        assert self.registered and config  # noqa: S101 - there is no such stage without
+        told = Exported.model_validate_json(path.read_bytes()) if path.exists() else None
+        head = self.registry.state().aliases.head
+        asked = head, shown(config.uri), config.model
+        reused = told is not None and (told.head, told.where, told.model) == asked
+        if not reused:
+            if self.steps.look_only:
+                raise NotDoneError(_EXPORT)
+            self._write(_EXPORT, export(self.registry, config))
+        self.steps.took.append(Took(_EXPORT, 0.0, reused=reused, folder=self.registry.folder))
+        return Step(_EXPORT, head, self.registry.folder)
+
     def _register(self) -> Registered:
         evidence, report = read_judged(self.judged.folder / GATES)
         asked = {"data": self.ingested.key, "retraining": self._asked}
@@ -245,7 +263,7 @@ class RetrainStages(BankStages):
     @cached_property
     def _asked(self) -> str:
         """sha256 of data and configuration; not of where they lie."""
-        free = {"executor", "registry", "ingest", "trigger"}
+        free = {"executor", "registry", "ingest", "trigger", "mlflow"}
         config = self.config.model_dump(mode="json", exclude=free)
         asked = [self.validated.key, config]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
