@@ -32,7 +32,11 @@ _ALIASES: Final = ("champion", "challenger", "previous")
 _LOCK: Final = "export.lock"
 _VERSION: Final = "adaptmr.version"
 _OWNER: Final = "adaptmr.registry"
-_SETTINGS: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_SETTINGS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _DEFAULTS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's own would have a server that is off noticed after minutes."""
 _SQLITE: Final = "sqlite:///"
