@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from adaptmr.efficiency.convolutions import CHANNELS_LAST, Convolution
 from adaptmr.kernels.dispatch import reference_forced
-from adaptmr.kernels.instance_norm_act import instance_norm_act_into, row_norm
+from adaptmr.kernels.instance_norm_act import instance_norm_act_into, norm_rows
 from adaptmr.reconstruction.networks.unet import NormalisedUNet
 from adaptmr.sampling.unet import UNet
 
@@ -62,9 +62,7 @@ class Enlarge:
             both = image.new_empty(2, rows, columns * 2 * after)
             for matrix, half in zip(self.rows, both, strict=True):
                 torch.mm(one.reshape(-1, before), matrix, out=half.view(-1, 2 * after))
-            norm = row_norm(both.flatten(0, 1), after, _EPSILON)
-            for which, half in enumerate(both):
-                norm.apply(half, _SLOPE, into[which::2])
+            norm_rows(both, _EPSILON, _SLOPE, into.unflatten(0, (rows, 2)))
 
 
 @dataclass(frozen=True, eq=False)

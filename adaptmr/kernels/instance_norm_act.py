@@ -1,8 +1,9 @@
 """Instance norm without parameters, then leaky ReLU: one kernel, for channels-last images too.
 
 On a CPU torch's own instance norm turns channels-last images around, and its group norm sums them
-naively, which loses digits. Here rows of ``phase * channels`` numbers are summed, as torch sums
-accurately and fast, some rows at a time, so that they stay in the cache between the passes.
+naively, which loses digits. Here rows of ``phase * channels`` numbers are summed: by compiled
+loops where `adaptmr.kernels.compiled` has them, by calls of torch elsewhere, some rows at a time,
+so that they stay in the cache between the passes.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adaptmr.kernels import compiled
 from adaptmr.kernels.dispatch import alike, reference_forced, runs_triton, same_shape
 
 # Numbers that are worked on at once on a CPU: they stay in the second-level cache.
@@ -79,16 +81,38 @@ def instance_norm_act_into(
         out.copy_(reference(image, epsilon, slope))
     elif image.device.type == "cpu" and _has_rows(image):
         for one, into in zip(image.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1), strict=True):
-            rows = one.flatten(1)
-            row_norm(rows, image.shape[1], epsilon).apply(rows, slope, into)
+            norm_rows(one.flatten(1)[None], epsilon, slope, into[:, None])
     else:
         normalised = torch.group_norm(image.contiguous(), image.shape[1], eps=epsilon)
         out.copy_(functional.leaky_relu_(normalised, slope))
     return _pooled(out) if pool else None
 
 
+def norm_rows(parts: Tensor, epsilon: float, slope: float, out: Tensor) -> None:
+    """Normalise each channel of one channels-last image on a CPU, then leaky ReLU.
+
+    Args:
+        parts: (parts, rows, columns * channels) real, contiguous; an image whose rows lie apart
+            where there are several parts.
+        epsilon: added to the variance.
+        slope: of the negative side.
+        out: (rows, parts, columns, channels) of any strides: row after row, one of each part; the
+            memory of the image, too, where there is one part.
+    """
+    channels = out.shape[-1]
+    if compiled.runs_compiled(parts):
+        into = out if out.is_contiguous() else torch.empty(out.shape)
+        compiled.norm_rows(parts, channels, epsilon, slope, into.flatten(2))
+        if into is not out:
+            out.copy_(into)
+        return
+    norm = _row_norm(parts.flatten(0, 1), channels, epsilon)
+    for which, rows in enumerate(parts):
+        norm.apply(rows, slope, out[:, which])
+
+
 @dataclass(frozen=True, eq=False)
-class RowNorm:
+class _RowNorm:
     """What normalises rows of channels-last pixels: ``(rows - shift) * factor + addend``.
 
     Attributes:
@@ -122,7 +146,7 @@ class RowNorm:
                 out[some] = done.view(len(block), *out.shape[1:])
 
 
-def row_norm(rows: Tensor, channels: int, epsilon: float) -> RowNorm:
+def _row_norm(rows: Tensor, channels: int, epsilon: float) -> _RowNorm:
     """Statistics of rows of channels-last pixels.
 
     Args:
@@ -141,7 +165,7 @@ def row_norm(rows: Tensor, channels: int, epsilon: float) -> RowNorm:
     else:
         shift = None
     factor = torch.rsqrt(variance + epsilon)
-    return RowNorm(factor.repeat(width), (-mean * factor).repeat(width), shift)
+    return _RowNorm(factor.repeat(width), (-mean * factor).repeat(width), shift)
 
 
 def _pooled(image: Tensor) -> Tensor:

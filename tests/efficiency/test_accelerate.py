@@ -15,7 +15,7 @@ from adaptmr.efficiency.graphs import GraphedPlan
 from adaptmr.efficiency.unet import FastNormalisedUNet
 from adaptmr.efficiency.varnet import plan
 from adaptmr.errors import BadInputError, GateError, UsageError
-from adaptmr.kernels import dispatch
+from adaptmr.kernels import compiled, dispatch
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.networks.checkpoint import Network
 from adaptmr.reconstruction.networks.unet import NormalisedUNet, UNetConfig
@@ -88,8 +88,13 @@ def test_unet_is_itself(coils: int) -> None:
             assert error(accelerate(network)(data, mask), network(data, mask)) < 1e-5
 
 
+@pytest.mark.parametrize("numba", [True, False])
 @pytest.mark.parametrize("pools", [1, 5])
-def test_odd_levels_are_reflected_as_in_the_network(pools: int) -> None:
+def test_odd_levels_are_reflected_as_in_the_network(
+    pools: int, numba: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not numba:
+        monkeypatch.setattr(compiled, "has_numba", lambda: False)
     network = NormalisedUNet(1, 4, pools)
     initialise(network, 0)
     image = torch.randn(2, 80, 48)

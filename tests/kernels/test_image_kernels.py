@@ -8,10 +8,19 @@ from torch.autograd import gradcheck
 from torch.library import opcheck
 from torch.nn import functional
 
+from adaptmr.kernels import compiled
 from adaptmr.kernels import instance_norm_act as norm
 from adaptmr.kernels.image_dc_step import image_dc_step, reference
 
-SIZES = [(1, 3, 33, 27), (2, 18, 16, 12), (2, 5, 7, 13), (1, 4, 1, 1), (3, 1, 6, 5)]
+SIZES = [
+    (1, 3, 33, 27),
+    (2, 18, 16, 12),
+    (2, 5, 7, 13),
+    (1, 4, 1, 1),
+    (3, 1, 6, 5),
+    (1, 18, 9, 240),  # rows that are cut into pieces
+    (1, 3, 4, 1009),  # long rows that cannot be
+]
 
 
 def step_operands() -> list[Tensor]:
@@ -66,6 +75,18 @@ def images(size: tuple[int, ...], dtype: torch.dtype, mean: float) -> list[Tenso
     return [*layouts(image), image.contiguous(memory_format=torch.channels_last)]
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the two ways of a CPU."""
+    wanted = request.param == "compiled"
+    if wanted and not compiled.has_numba():
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(compiled, "has_numba", lambda: wanted)
+    monkeypatch.setattr(compiled, "_MOST_THREADS", torch.get_num_threads())
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("dtype", "mean", "tolerance"),
@@ -99,6 +120,39 @@ def test_norm_in_every_layout(
             torch.testing.assert_close(out.double(), expected, **close)
             if pooled is not None:
                 torch.testing.assert_close(pooled.double(), small, **close)
+
+
+def test_norm_of_rows_that_lie_apart(path: str) -> None:
+    image = torch.randn(1, 6, 10, 32).contiguous(memory_format=torch.channels_last) + 7
+    rows = image[0].permute(1, 2, 0)
+    parts = torch.stack((rows[::2], rows[1::2])).flatten(2)
+    out = torch.full_like(rows, torch.nan)
+    norm.norm_rows(parts, 1e-5, 0.2, out.unflatten(0, (5, 2)))
+    found = out.permute(2, 0, 1)[None].double()
+    torch.testing.assert_close(found, defined(image), atol=1e-6, rtol=1e-6)
+    assert compiled.runs_compiled(parts) == (path == "compiled")
+
+
+@pytest.mark.usefixtures("path")
+def test_norm_hides_nothing_that_is_not_finite() -> None:
+    image = torch.randn(1, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    image[0, 1, 2, 3], image[0, 2, 0, 0] = torch.nan, torch.inf
+    found = norm.instance_norm_act(image.requires_grad_())
+    assert found[0, 0].isfinite().all()
+    assert found[0, 1].isnan().all()
+    assert found[0, 2].isnan().any()
+
+
+def test_compiled_norm_is_for_single_precision_and_few_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "has_numba", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert compiled.runs_compiled(torch.zeros(1))
+    assert not compiled.runs_compiled(torch.zeros(1, dtype=torch.bfloat16))
+    assert not compiled.runs_compiled(torch.zeros(1, device="meta"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert not compiled.runs_compiled(torch.zeros(1))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
