@@ -80,7 +80,7 @@ def hashes(steps: Path) -> dict[str, str]:
     from adaptmr.data.manifest import sha256
     from adaptmr.workflows.bank_training.steps import MANIFEST
 
-    timed = {MANIFEST, "evidence.json", "gates.html"}
+    timed = {MANIFEST, "evidence.json", "gates.html", "report.html"}
     return {
         str(file.relative_to(steps)): sha256(file)
         for file in sorted(steps.rglob("*"))

@@ -43,7 +43,7 @@ def event(out: Path, stage: str, what: What) -> bool:
 def test_two_workers_one_of_them_killed(tmp_path: Path) -> None:
     incoming = write_ellipses(tmp_path / "incoming", range(16))
     path = written(tmp_path / "plain.yaml", values("train-bank", incoming))
-    run_stage(load_workflow(path), tmp_path / "plain", "bank")
+    run_stage(load_workflow(path), tmp_path / "plain", "report")
     out, file = tmp_path / "out", tmp_path / "scheduler.json"
     with ExitStack() as cluster:
         at = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)]
@@ -88,4 +88,4 @@ def test_processes_of_this_machine(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["computed"][-1] == "bank"
+    assert json.loads(done.stdout)["computed"][-1] == "report"

@@ -1,22 +1,27 @@
 """Stages as plain functions: what they make, what they find done, what a change recomputes."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from made_workflows import training, values, write_ellipses, written
 
 from adaptmr.data.fastmri import write_scan
 from adaptmr.errors import BadInputError, UsageError
 from adaptmr.reconstruction.bank import persistence
+from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.workflows.bank_training.run import train_bank
 from adaptmr.workflows.orchestration.run import run_stage
 from adaptmr.workflows.stages import plan
 from adaptmr.workflows.stages.config import TrainBank, load_workflow
 from adaptmr.workflows.stages.gathering import publish
 from adaptmr.workflows.stages.ingest import SCANS
+from adaptmr.workflows.stages.training_page import verdict
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -34,8 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scans, and ``out``: a bank that was made of them stage by stage."""
     folder = tmp_path_factory.mktemp("stages")
     write_ellipses(folder / "incoming", range(16))
-    outcome = run_stage(config(folder), folder / "out", "bank")
-    assert outcome.computed == ("bank",)
+    outcome = run_stage(config(folder), folder / "out", "report")
+    assert outcome.computed == ("report",)
     return folder
 
 
@@ -46,6 +51,7 @@ def test_a_stage_does_what_it_needs_first(folder: Path) -> None:
     assert list(done) == [
         *("ingest", "split", "prepare", "validate", "sampler", "uncertainties", "masks"),
         *("network-0", "network-1", "selector", "width", "calibrate", "bank"),
+        "report",
     ]
     for step in done.values():
         if (manifest := step.folder / "step.json").exists():
@@ -78,12 +84,47 @@ def test_the_seed_of_one_mask_reruns_its_branch_alone(folder: Path) -> None:
         for stage in plan.opened(out).stages
         if run_stage(changed, out, stage.name).computed
     ]
-    assert fresh == ["masks", "network-1", "selector", "width", "calibrate", "bank"]
+    assert fresh == ["masks", "network-1", "selector", "width", "calibrate", "bank", "report"]
     assert persistence.fingerprint(out / "bank") != before
+    # The page says what was found.
+    told = dict(re.findall(r">([\w-]+)</th>\s*<td>(found|made)</td>", page(out)))
+    found = {"sampler", "uncertainties", "network-0"}
+    assert {name for name, what in told.items() if what == "found"} == found
+    assert {"masks", "network-1", "bank"} < told.keys()
     # And back: nothing is computed, and the name stands for the first bank again.
-    assert run_stage(config(folder), out, "bank").computed == ()
+    assert run_stage(config(folder), out, "report").computed == ()
     assert plan.results(out) == first
     assert persistence.fingerprint(out / "bank") == before
+
+
+def page(out: Path) -> str:
+    """The page of a training."""
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_bank_is(folder: Path) -> None:
+    text, bank = page(folder / "out"), persistence.load(folder / "out" / "bank")
+    assert persistence.fingerprint(folder / "out" / "bank") in text
+    assert all(mask.fingerprint[:12] in text for mask in bank.masks.masks)
+    assert bank.calibration is not None
+    assert f"It gives no intervals: {bank.calibration.pooled.reason}." in text
+    losses = bank.provenance["losses"]
+    assert isinstance(losses, list)
+    assert all(f"{loss:.4f}" in text for loss in losses)
+    # Training and validation of the networks, and of the widths; the masks.
+    assert text.count("<img") >= 2 + 2 + len(bank)
+    curve = checkpoint.provenance(folder / "out" / "bank" / "networks" / "0")["curve"]
+    assert f"network-0 {curve[-1]['validation_loss']:.4f}" in text
+    work = plan.opened(folder / "out")
+    for part, scans in work.scans.items():
+        count = len({scan.subject for scan in scans})
+        assert re.search(rf">{part}</th>\s*<td[^>]*>{count}</td>", text)
+    pooled = bank.calibration.pooled.model_copy(update={"factor": 2.0, "subjects": 12})
+    calibration = bank.calibration.model_copy(update={"pooled": pooled})
+    said = verdict(replace(bank, calibration=calibration), torch.tensor([[0.5, 0.2]]), work.summary)
+    assert "mask 0, loses 0.5000" in said or "mask 1, loses 0.2000" in said
+    assert "rightly would lose 0.2000" in said
+    assert "miss 10% of its pixels or less, on average: calibrated on 12 subjects" in said
 
 
 def test_a_scan_that_was_altered_is_named(folder: Path) -> None:
@@ -153,9 +194,10 @@ def test_files_that_are_wrong(run: Run, folder: Path, tmp_path: Path) -> None:
 
 def test_json_of_a_stage(run: Run, folder: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "bank.yaml", values("train-bank", folder / "incoming"))
-    code, out, _ = run("stage", "bank", path, "--out", folder / "out", "--json")
+    code, text, _ = run("stage", "bank", path, "--out", folder / "out", "--json")
     assert code == 0
-    told: dict[str, Any] = json.loads(out)
+    told: dict[str, Any] = json.loads(text)
     assert told["workflow"] == "train-bank"
     assert list(told["stages"]) == ["bank"]
-    assert told["results"] == {"bank": str(folder / "out" / "bank")}
+    out = folder / "out"
+    assert told["results"] == {"bank": str(out / "bank"), "report.html": str(out / "report.html")}

@@ -115,3 +115,12 @@ def load(folder: Path) -> WidthNetwork:
     network = WidthNetwork(description.config)
     load_weights(network, folder)
     return network.eval()
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """How the network in ``folder`` came to be, as given to `save`.
+
+    Raises:
+        BadInputError: as `load`.
+    """
+    return read_artefact(folder, _NAME, _Description, "a network of widths").provenance

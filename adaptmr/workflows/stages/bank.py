@@ -5,12 +5,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
-from adaptmr.workflows.bank_training.course import Course, Pairs
+from adaptmr.reconstruction.networks import checkpoint, width
+from adaptmr.workflows.bank_training.course import Course, Pairs, load_losses
 from adaptmr.workflows.bank_training.run import begin, described, finish, last_masks
 from adaptmr.workflows.bank_training.steps import Step
 from adaptmr.workflows.stages.gathering import Gathering, Stage, publish
 
 BANK: Final = "bank"
+_REPORT: Final = "report"
+_PAGE: Final = "report.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +23,13 @@ class BankStages(Gathering):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """In an order in which they can be run."""
-        return (*super().stages, *self.training_stages)
+        report = Stage(_REPORT, (BANK,), lambda: self.page)
+        return (*super().stages, *self.training_stages, report)
 
     @property
     def published(self) -> tuple[str, ...]:
         """Names of what is made for people and other commands, within the folder."""
-        return (BANK,)
+        return (BANK, _PAGE)
 
     @property
     def training_stages(self) -> tuple[Stage, ...]:
@@ -119,6 +123,30 @@ class BankStages(Gathering):
 
         step = self.steps.done("bank", 1, described(self.course), needs, compute)
         publish(step.folder / BANK, self.out / BANK)
+        return step
+
+    @cached_property
+    def page(self) -> Step:
+        """Write the page of the training."""
+        bank = self.bank
+
+        def compute(result: Path, _: Path) -> None:
+            from adaptmr.workflows.stages.training_page import WIDTH, write_training_page
+
+            losses = self.course.losses("losses", self.course.data.judged, self.pairs)
+            named: list[tuple[str, Step | None]] = [("surrogate", self.surrogate)]
+            named += [(step.name, step) for step in self.pairs.networks]
+            networks = {
+                name: checkpoint.provenance(step.folder / "network")
+                for name, step in named
+                if step is not None
+            }
+            if (bank.folder / BANK / "width").is_dir():
+                networks[WIDTH] = width.provenance(bank.folder / BANK / "width")
+            write_training_page(result / _PAGE, bank, load_losses(losses), self.summary, networks)
+
+        step = self.steps.done(_REPORT, 1, None, (bank, self.validated), compute)
+        publish(step.folder / _PAGE, self.out / _PAGE)
         return step
 
     def _surrogate(self) -> Step:

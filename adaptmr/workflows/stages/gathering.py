@@ -150,6 +150,12 @@ class Gathering:
         return self.steps.done("validate", 1, contents, (self.parts,), compute)
 
     @property
+    def summary(self) -> dict[str, Any]:
+        """What each part holds: subjects, scans and strata."""
+        text = (self.validated.folder / _SUMMARY).read_text()
+        return dict(json.loads(text))
+
+    @property
     def scans(self) -> dict[Part, tuple[Stored, ...]]:
         """The scans of each part."""
         return _PARTS.validate_json((self.parts.folder / _SPLIT).read_bytes())

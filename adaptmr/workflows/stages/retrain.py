@@ -97,7 +97,7 @@ class RetrainStages(BankStages):
     @property
     def published(self) -> tuple[str, ...]:
         """Names of what is made for people and other commands, within the folder."""
-        return (*super().published, GATES, REGISTERED)
+        return (BANK, GATES, REGISTERED)
 
     @cached_property
     def registry(self) -> Registry:
