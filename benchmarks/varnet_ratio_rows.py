@@ -1,4 +1,4 @@
-"""Rows of `varnet_ratio.py` that are of the shipped bank, or of memory."""
+"""Rows of `varnet_ratio.py`: how one is printed; those of the shipped bank and of memory."""
 
 import gc
 import statistics
@@ -26,6 +26,21 @@ BANK_SCANS = 6
 def relative(found: Tensor, exact: Tensor) -> float:
     """Relative error, as of all images together."""
     return float(torch.linalg.vector_norm(found - exact) / torch.linalg.vector_norm(exact))
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+
+    def number(name: str, form: str) -> str:
+        value = row.get(name)
+        return "" if value is None else format(value, form)
+
+    cells = [row["case"], row["size"], number("batch", "d"), row.get("device", ""),
+             row.get("baseline", ""), number("ratio", ".2f") or "none",
+             f"{number('least_ratio', '.2f')} to {number('most_ratio', '.2f')}",
+             number("seconds", ".3f"), number("baseline_seconds", ".3f"),
+             number("error", ".1e"), number("baseline_error", ".1e"), number("n", "d")]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
 
 
 def bank_rows(
