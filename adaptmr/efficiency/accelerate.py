@@ -157,6 +157,9 @@ class Accelerated(nn.Module):
 def self_check(network: Network, made: Plan, mask: Mask, device: torch.device) -> float:
     """Relative error of a plan against its network on a slice that is made up; NaN if not finite.
 
+    A network whose own image is not finite has nothing to differ from: its plan has to give no
+    finite image either.
+
     Args:
         network: the network, on the device.
         made: its plan.
@@ -175,6 +178,8 @@ def self_check(network: Network, made: Plan, mask: Mask, device: torch.device) -
     with torch.no_grad():
         expected = network(measured, mask)
         found = made(measured.clone(), *tensors)
+    if not bool(expected.isfinite().all()):
+        return torch.inf if bool(found.isfinite().all()) else 0.0
     error = torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected)
     return float(error)
 

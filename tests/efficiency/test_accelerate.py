@@ -142,6 +142,14 @@ def test_it_refuses_to_differ(monkeypatch: pytest.MonkeyPatch) -> None:
         accelerate(network)(data, mask)
 
 
+def test_a_network_that_is_broken_stays_so() -> None:
+    network, data, mask = made(), kspace(2, (32, 28)), masks((32, 28))[0]
+    assert isinstance(network, VarNet)
+    network.step_sizes.data.fill_(torch.nan)
+    assert not network(data, mask).isfinite().any()
+    assert not accelerate(network)(data, mask).isfinite().any()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_reduced_precision_keeps_its_promise_or_refuses(dtype: torch.dtype) -> None:
     network, data, mask = made(), kspace(4, (32, 28)), masks((32, 28))[0]

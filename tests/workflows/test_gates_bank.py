@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from adaptmr.data.doors import open_scan
 from adaptmr.data.manifest import write_manifest
 from adaptmr.data.simulation import SimulationConfig, simulate
+from adaptmr.efficiency import accelerate as accelerating
 from adaptmr.reconstruction.bank.persistence import fingerprint, load
 from adaptmr.reconstruction.consistency import data_consistency_residual
 from adaptmr.reconstruction.metrics import PROTOCOLS, ProtocolName
@@ -106,9 +107,31 @@ def test_evidence_is_the_same_again(bank: Path, tests: Path, known: Evidence) ->
     assert again.identity == known.identity
 
 
-def test_weights_that_are_not_finite_are_no_numbers(
-    bank: Path, tests: Path, tmp_path: Path
+def test_evidence_is_of_the_bank_as_it_reconstructs(
+    bank: Path, tests: Path, known: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(accelerating, "_SMALL_PIXELS", 0)
+    prepared: list[torch.device] = []
+    prepare = accelerating.Accelerated._prepare
+
+    def spy(self: accelerating.Accelerated, device: torch.device) -> None:
+        prepared.append(device)
+        prepare(self, device)
+
+    monkeypatch.setattr(accelerating.Accelerated, "_prepare", spy)
+    found = measure(bank, {"brain": tests})
+    assert prepared
+    for one, before in zip(found.measurements, known.measurements, strict=True):
+        values = [value.value for value in before.values]
+        assert [value.value for value in one.values] == pytest.approx(values, rel=1e-4)
+    assert measure(bank, {"brain": tests}).identity == found.identity
+
+
+@pytest.mark.parametrize("small", [0, 1 << 14], ids=["accelerated", "as they are"])
+def test_weights_that_are_not_finite_are_no_numbers(
+    bank: Path, tests: Path, tmp_path: Path, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerating, "_SMALL_PIXELS", small)
     broken = planted(
         bank, tmp_path / "bad", lambda w: {n: torch.full_like(v, torch.nan) for n, v in w.items()}
     )
