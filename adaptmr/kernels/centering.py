@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptmr.kernels.dispatch import alike, multi_coil, positions, same_shape
+from adaptmr.kernels.dispatch import alike, multi_coil, positions, require_memory, same_shape
 from adaptmr.kernels.fourier import inverse_fourier
 
 
@@ -83,11 +83,13 @@ def fold_centering(maps: Tensor, kspace: Tensor, mask: Tensor) -> Folded:
     Raises:
         TypeError: dtypes differ or are not complex, or the mask is not bool.
         ValueError: shapes or devices do not fit, or there are no coils.
+        MemoryError: the result does not fit in memory.
     """
     multi_coil("maps", maps)
     alike(maps=maps, kspace=kspace)
     same_shape("kspace", kspace, tuple(maps.shape))
     positions(mask, maps)
+    require_memory("fold_centering", 2 * maps.numel() * maps.element_size(), maps.device)
     return Folded(fold_maps(maps, mask), fold_data(kspace, mask), mask)
 
 

@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from adaptmr.kernels import compiled
-from adaptmr.kernels.dispatch import alike, reference_forced, runs_triton, same_shape
+from adaptmr.kernels.dispatch import (
+    alike,
+    reference_forced,
+    require_memory,
+    runs_triton,
+    same_shape,
+)
 
 # Numbers that are worked on at once on a CPU: they stay in the second-level cache.
 _BLOCK: Final = 1 << 17
@@ -44,8 +50,10 @@ def instance_norm_act(image: Tensor, epsilon: float = 1e-5, slope: float = 0.2) 
     Raises:
         TypeError: the image is complex or of integers.
         ValueError: it has other than four axes, or no pixels.
+        MemoryError: the result does not fit in memory.
     """
     _images(image)
+    require_memory("instance_norm_act", image.numel() * image.element_size(), image.device)
     activated: Tensor = _instance_norm_act(image, epsilon, slope)
     return activated
 

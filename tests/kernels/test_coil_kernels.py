@@ -12,6 +12,7 @@ from torch.library import opcheck
 from adaptmr.kernels import coil_expand, coil_reduce, normal_op, soft_dc
 from adaptmr.kernels.centering import fold_centering
 from adaptmr.kernels.fourier import fourier, inverse_fourier
+from adaptmr.kernels.instance_norm_act import instance_norm_act
 
 EXPAND, REDUCE, NORMAL = coil_expand.coil_expand, coil_reduce.coil_reduce, normal_op.normal_op
 
@@ -148,8 +149,36 @@ def test_bad_operands_are_refused() -> None:
         soft_dc.soft_dc(maps, maps, maps, lines, torch.ones(2, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("kind", ["lines", "points"])
+@pytest.mark.parametrize("name", ["coil_expand", "coil_reduce", "normal_op", "soft_dc", "fold"])
+def test_every_operand_has_to_fit_the_others(name: str, kind: str) -> None:
+    mask = masks(4, 5)[kind]
+    maps = complex_numbers(2, 3, 4, 5)
+    listed = {**operators(mask), "fold": (fold_centering, (maps, maps, mask))}
+    function, operands = listed[name]
+    for place, one in enumerate(operands):
+        other = one.float() if one.dtype in (torch.bool, torch.float64) else one.cfloat()
+        wrong = {"dtype": (TypeError, other), "device": (ValueError, one.to("meta"))}
+        if one.ndim > 2:
+            wrong["shape"] = (ValueError, one[..., :-1])
+        for error, instead in wrong.values():
+            with pytest.raises(error, match=r"not|but|mask|complex"):
+                function(*operands[:place], instead, *operands[place + 1 :])
+    coilless = [one[:, :0] if one.ndim == 4 else one for one in operands]
+    with pytest.raises(ValueError, match="no coils"):
+        function(*coilless)
+
+
 def test_what_cannot_fit_says_how_many_bytes_it_needs() -> None:
     size = 1 << 20
     maps = torch.zeros(1, 1, 1, dtype=torch.complex64).expand(64, size, size)
-    with pytest.raises(MemoryError, match=str(64 * size * size * 8)):
-        EXPAND(torch.zeros(1, 1, dtype=torch.complex64).expand(size, size), maps)
+    image, mask = maps[0], torch.ones(1, 1, dtype=torch.bool).expand(1, size)
+    step, needed = torch.ones(()), 64 * size * size * 8
+    for run, bytes_ in [
+        (lambda: EXPAND(image, maps), needed),
+        (lambda: soft_dc.soft_dc(maps, maps, maps, mask, step), needed),
+        (lambda: fold_centering(maps, maps, mask), 2 * needed),
+        (lambda: instance_norm_act(maps.real[None]), needed // 2),
+    ]:
+        with pytest.raises(MemoryError, match=f" {bytes_} bytes"):
+            run()
