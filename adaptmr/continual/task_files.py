@@ -110,7 +110,7 @@ def load_task(folder: Path) -> StoredTask:
             network does not answer what is asked.
     """
     check_manifest(folder)
-    description = read_description(folder / _DESCRIPTION, TaskDescription, "a task")
+    description = describe_task(folder)
     network = task_network_files.load(folder / _NETWORK)
     if network.outputs != (wanted := outputs(description.annotation)):
         raise BadInputError(
@@ -122,3 +122,12 @@ def load_task(folder: Path) -> StoredTask:
             hint="A segmentation has one more than its annotation names classes: the background",
         )
     return StoredTask(description, network)
+
+
+def describe_task(folder: Path) -> TaskDescription:
+    """What a task asks, its network left alone.
+
+    Raises:
+        BadInputError: the folder is missing, or holds something else.
+    """
+    return read_description(folder / _DESCRIPTION, TaskDescription, "a task")

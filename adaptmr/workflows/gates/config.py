@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -74,6 +75,22 @@ class GateConfig(_Config):
     latency: LatencyGate | None = None
     approvals: int = Field(default=0, ge=0, le=2)
     """Persons who have to approve a version before it serves, even where all gates pass."""
+
+    def with_margins(self, margins: Iterable[tuple[str, float]]) -> "GateConfig":
+        """These gates, and for metrics that they say nothing of those of tasks.
+
+        Args:
+            margins: metric of a task, and the difference of it that matters; of several of one
+                metric the smallest holds, against the champion and against all earlier ones.
+        """
+        smallest: dict[str, float] = {}
+        for metric, margin in margins:
+            smallest[metric] = min(margin, smallest.get(metric, margin))
+        added = {
+            metric: MetricGate(margin=margin, forgetting=margin)
+            for metric, margin in smallest.items()
+        }
+        return self.model_copy(update={"metrics": {**added, **self.metrics}})
 
     @property
     def fingerprint(self) -> str:

@@ -1,7 +1,5 @@
 """From a bank and folders of test scans to the evidence that the gates judge."""
 
-import hashlib
-import json
 import math
 import time
 from collections import defaultdict
@@ -15,12 +13,13 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from adaptmr.continual.task import Task
 from adaptmr.data.manifest import sha256
 from adaptmr.data.scan import Scan, Stack
 from adaptmr.efficiency.accelerate import accelerate
 from adaptmr.errors import BadInputError
 from adaptmr.reconstruction.bank.bank import ReconstructionBank
-from adaptmr.reconstruction.bank.inference import BankReconstruction, stratum
+from adaptmr.reconstruction.bank.inference import BankReconstruction
 from adaptmr.reconstruction.bank.judgement import judge_scan
 from adaptmr.reconstruction.bank.persistence import fingerprint, load
 from adaptmr.reconstruction.consistency import data_consistency_residual
@@ -34,24 +33,31 @@ from adaptmr.workflows.gates.evidence import (
     Intervals,
     Measurement,
 )
+from adaptmr.workflows.gates.tasks import measure_tasks
+from adaptmr.workflows.gates.values import LENGTH, case_value, digest, key
 from adaptmr.workflows.progress import track
 
 PROTOCOL: Final = ProtocolName.FASTMRI_VOLUME
 RESIDUAL: Final = "residual"
 _METRICS: Final = {"ssim": Better.HIGHER, "psnr": Better.HIGHER, "nmse": Better.LOWER}
 _COVERAGE, _WIDTH = "coverage", "width"
-_LENGTH: Final = 12
-"""Characters of a hash that stand for a scan or a subject."""
 
 
 def measure(
-    folder: Path, tests: Mapping[str, Path], *, batch_size: int = 4, device: str = "cpu"
+    folder: Path,
+    tests: Mapping[str, Path],
+    tasks: Sequence[Task] = (),
+    *,
+    batch_size: int = 4,
+    device: str = "cpu",
 ) -> Evidence:
     """What a bank does on test scans, one scan in memory at a time.
 
     Args:
         folder: the bank.
         tests: task -> folder of fully sampled fastMRI files of subjects that no bank has seen.
+        tasks: that its networks were taught, or are to be good for, with their test data; none of
+            them the reconstruction itself.
         batch_size: slices at once.
         device: where to compute.
 
@@ -73,10 +79,10 @@ def measure(
             result = _in_memory(bank.reconstruct(scan, batch_size=batch_size, device=place))
             seconds.append((time.perf_counter() - begun) / scan.slices)
             seen.add(subject_of(scan))
-            case = sha256(place_of_scans / scan.name)[:_LENGTH]
+            case = sha256(place_of_scans / scan.name)[:LENGTH]
             for name, value in _values(bank, scan, result).items():
-                found[name].append(_case(scan, case, value))
-        data[task] = _digest([value.case for value in found[RESIDUAL]])
+                found[name].append(case_value(scan, case, value))
+        data[task] = digest([value.case for value in found[RESIDUAL]])
         measurements += [
             Measurement(
                 task=task,
@@ -101,13 +107,20 @@ def measure(
                     width=tuple(found[_WIDTH]),
                 )
             )
+
+    def images(scan: Scan) -> Tensor | None:
+        result = _in_memory(bank.reconstruct(scan, batch_size=batch_size, device=place))
+        return None if result is None else result.image[:]
+
+    taught = measure_tasks(tasks, images)
+    seen |= taught.subjects
     return Evidence(
         bank=fingerprint(folder),
-        data=data,
-        measurements=tuple(measurements),
+        data=data | taught.data,
+        measurements=(*measurements, *taught.measurements),
         intervals=tuple(intervals),
         residuals=tuple(residuals),
-        trained_on=tuple(sorted(map(_key, seen & _made_from(bank.provenance)))),
+        trained_on=tuple(sorted(map(key, seen & _made_from(bank.provenance)))),
         seconds_per_slice=median(seconds),
     )
 
@@ -161,29 +174,6 @@ def _residual(bank: ReconstructionBank, scan: Scan, result: BankReconstruction) 
         image: Tensor = bank.networks[decision.index](mask.apply(kspace), mask)
         value = float(data_consistency_residual(image, kspace, mask)[0])
     return value if math.isfinite(value) else None
-
-
-def _case(scan: Scan, case: str, value: float | None) -> CaseValue:
-    field = scan.header.field_strength
-    return CaseValue(
-        case=case,
-        subject=_key(subject_of(scan)),
-        strata=(
-            stratum(scan.header),
-            f"{scan.coils} coils",
-            *(() if field is None else (f"{field:g} T",)),
-        ),
-        value=value,
-    )
-
-
-def _key(name: str) -> str:
-    """A name as it may stand in records: a file may be named after a person."""
-    return hashlib.sha256(name.encode()).hexdigest()[:_LENGTH]
-
-
-def _digest(cases: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(cases)).encode()).hexdigest()
 
 
 def _made_from(provenance: JsonValue) -> set[str]:

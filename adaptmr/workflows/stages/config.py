@@ -151,8 +151,8 @@ class Retrain(WorkflowConfig):
     mlflow: MlflowConfig | None = None
     """Where the registry is copied to after each retraining; nowhere when not given."""
     tasks: SequenceConfig | None = None
-    """Tasks that those networks are taught after that, one after another; gates judge the
-    reconstruction, so that what is forgotten for them is seen."""
+    """Tasks that those networks are taught after that, one after another. Gates judge the images
+    and the score of each task, also of one that was learned long ago: leave none out later."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

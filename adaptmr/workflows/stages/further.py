@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptmr.continual.learner import ContinualLearner
+from adaptmr.continual.task import Task
+from adaptmr.continual.task_files import describe_task
 from adaptmr.data.manifest import MANIFEST, sha256
 from adaptmr.reconstruction.networks import checkpoint
 from adaptmr.reconstruction.training.data import Material
@@ -31,10 +33,20 @@ class Taught:
     folder: Path
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The reconstruction and the tasks, their data opened."""
+        return open_tasks(self.sequence, self.folder)
+
+    @property
     def learner(self) -> ContinualLearner:
-        """What teaches them, its data opened."""
-        tasks = open_tasks(self.sequence, self.folder)
-        return ContinualLearner(tasks, self.sequence.strategy, self.sequence.learner)
+        """What teaches them."""
+        return ContinualLearner(self.tasks, self.sequence.strategy, self.sequence.learner)
+
+    @property
+    def margins(self) -> list[tuple[str, float]]:
+        """Metric of each task, and the difference of it that matters."""
+        told = [describe_task(each.task) for each in self.sequence.tasks]
+        return [(each.metric.value, each.margin) for each in told]
 
     def identity(self, steps: Steps) -> Any:
         """What the networks depend on, wherever it lies."""

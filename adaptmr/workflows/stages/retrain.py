@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,7 +19,7 @@ from adaptmr.reconstruction.bank import persistence
 from adaptmr.workflows.bank_training.config import PairTraining
 from adaptmr.workflows.bank_training.course import Course
 from adaptmr.workflows.bank_training.steps import NotDoneError, Step, Took
-from adaptmr.workflows.gates.config import Verdict
+from adaptmr.workflows.gates.config import GateConfig, Verdict
 from adaptmr.workflows.gates.result import GateReport
 from adaptmr.workflows.registry.export import Exported, export, shown
 from adaptmr.workflows.registry.judged import read_judged, write_judged
@@ -111,7 +111,7 @@ class RetrainStages(BankStages):
         if pinned is None or serves not in (pinned.version, mine):
             if self.steps.look_only:
                 raise NotDoneError("champion")
-            self.registry.freeze_gates(self.config.gates)
+            self.registry.freeze_gates(self.gates)
             self._file("registered").unlink(missing_ok=True)
             bank = None if serves is None else persistence.fingerprint(self._bank_of(serves))
             self._write("champion", _Pinned(version=serves, bank=bank, trigger=self.config.trigger))
@@ -145,22 +145,37 @@ class RetrainStages(BankStages):
             )
         pairs = PairTraining.model_validate(self.config.further.model_dump())
         config = course.config.model_copy(update={"pairs": pairs, "em_rounds": 0})
+        steps, device = self.steps, course.device
+        return Further(config, course.data, steps, device, self.champion, self.taught)
+
+    @cached_property
+    def taught(self) -> Taught | None:
+        """The tasks, where there are any."""
         sequence = self.config.tasks
-        taught = None if sequence is None else Taught(sequence, self.out / "tasks")
-        return Further(config, course.data, self.steps, course.device, self.champion, taught)
+        return None if sequence is None else Taught(sequence, self.out / "tasks")
+
+    @cached_property
+    def gates(self) -> GateConfig:
+        """What a candidate has to fulfil, in each of the tasks too."""
+        gates = self.config.gates
+        return gates if self.taught is None else gates.with_margins(self.taught.margins)
 
     @cached_property
     def judged(self) -> Step:
         """Measure the candidate beside the champion on the sealed subjects, and judge it."""
         tests = {TASK: self.prepared.folder / Part.TEST}
-        config = JudgeConfig(tests=tests, gates=self.config.gates)
+        config, taught = JudgeConfig(tests=tests, gates=self.gates), self.taught
 
         def compute(result: Path, _: Path) -> None:
-            found = judge_bank(self.bank.folder / BANK, self.registry, config)
+            tasks = () if taught is None else taught.tasks[1:]
+            found = judge_bank(self.bank.folder / BANK, self.registry, config, tasks)
             write_judged(result / GATES, *found)
 
         needs = (self.bank, self.champion, self.validated)
-        step = self.steps.done(GATES, 1, self.config.gates.fingerprint, needs, compute)
+        reads: Any = self.gates.fingerprint
+        if taught is not None:
+            reads = [reads, taught.identity(self.steps)]
+        step = self.steps.done(GATES, 1, reads, needs, compute)
         publish(step.folder / GATES, self.out / GATES)
         return step
 
@@ -262,8 +277,10 @@ class RetrainStages(BankStages):
 
     @cached_property
     def _asked(self) -> str:
-        """sha256 of data and configuration; not of where they lie."""
+        """sha256 of data, tasks and configuration; not of where they lie."""
         free = {"executor", "registry", "ingest", "trigger", "mlflow"}
         config = self.config.model_dump(mode="json", exclude=free)
         asked = [self.validated.key, config]
+        if self.taught is not None:
+            asked.append(self.taught.identity(self.steps))
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
