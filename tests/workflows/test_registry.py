@@ -115,7 +115,9 @@ def test_a_withdrawn_version_needs_a_person(registry: Registry, tmp_path: Path) 
     with pytest.raises(GateError, match="withdrawn before"):
         registry.promote(second)
     Registry(registry.folder, by="A. Physicist").approve(second, "it was the coil")
+    assert registry.withdrawn_banks()
     assert registry.promote(second) == second
+    assert not registry.withdrawn_banks(), "what serves may teach"
 
 
 def test_a_failed_candidate_leaves_the_champion_and_a_note(

@@ -318,12 +318,21 @@ class Registry:
             return aliases
 
     def withdrawn_banks(self) -> frozenset[str]:
-        """Fingerprints of the banks that were withdrawn: their pseudo targets teach nobody."""
-        return frozenset(
-            entry.text("void_pseudo_targets_of")
-            for entry in (self.state().entries if self.exists else ())
-            if entry.event is Event.ROLLED_BACK
-        )
+        """Fingerprints of the banks that were withdrawn: their pseudo targets teach nobody.
+
+        One that serves again, since a person approved it, is none of them.
+        """
+        entries = self.state().entries if self.exists else ()
+        bank_of = {
+            e.text("version"): e.text("bank") for e in entries if e.event is Event.REGISTERED
+        }
+        withdrawn: set[str] = set()
+        for entry in entries:
+            if entry.event is Event.ROLLED_BACK:
+                withdrawn.add(entry.text("void_pseudo_targets_of"))
+            elif entry.event is Event.PROMOTED:
+                withdrawn.discard(bank_of[entry.text("version")])
+        return frozenset(withdrawn)
 
     def _bank_of(self, version: str) -> str:
         return read_version(self.version_folder(version)).bank

@@ -124,6 +124,7 @@ class RetrainStages(BankStages):
         """The bank that is gone on from; a step without a folder's content where there is none."""
         if self._pinned is None:
             return self.pin()
+        self._require_not_withdrawn()
         version = self._pinned.version
         folder = self.out if version is None else self._bank_of(version)
         return Step("champion", self._pinned.bank or "", folder)
@@ -228,7 +229,25 @@ class RetrainStages(BankStages):
         self.steps.took.append(Took(_EXPORT, 0.0, reused=reused, folder=self.registry.folder))
         return Step(_EXPORT, head, self.registry.folder)
 
+    def _require_not_withdrawn(self) -> None:
+        """Refuse to go on from a bank that a person withdrew since this retraining began.
+
+        Its images are what the networks start from, and what replay would teach them.
+
+        Raises:
+            GateError: it was withdrawn.
+        """
+        bank = self._pinned.bank if self._pinned else None
+        if bank is not None and bank in self.registry.withdrawn_banks():
+            raise GateError(
+                "the bank that this retraining goes on from was withdrawn meanwhile",
+                field="champion",
+                got=bank[:16],
+                hint="Run the workflow again, or its stage 'champion': it goes on from what serves",
+            )
+
     def _register(self) -> Registered:
+        self._require_not_withdrawn()
         evidence, report = read_judged(self.judged.folder / GATES)
         asked = {"data": self.ingested.key, "retraining": self._asked}
         trigger = self._pinned.trigger if self._pinned else self.config.trigger
