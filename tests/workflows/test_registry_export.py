@@ -4,7 +4,6 @@ import json
 import shutil
 import socket
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,6 @@ from adaptmr.workflows.registry.registry import Registry
 from adaptmr.workflows.stages import plan
 from adaptmr.workflows.stages.config import load_workflow
 
-needs_mlflow = pytest.mark.skipif(
-    find_spec("mlflow") is None,
-    reason="MLflow is not installed: it does not fit the versions of constraints.txt",
-)
 # MLflow warns of itself, and so does SQLAlchemy of MLflow.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -75,7 +70,6 @@ def aliases(config: MlflowConfig) -> dict[str, str]:
     return {alias: str(number) for alias, number in found.items()}
 
 
-@needs_mlflow
 def test_versions_numbers_and_aliases_are_told_once(
     registry: Registry, config: MlflowConfig, tmp_path: Path
 ) -> None:
@@ -117,7 +111,6 @@ def test_versions_numbers_and_aliases_are_told_once(
     assert told(config) == before
 
 
-@needs_mlflow
 def test_a_rollback_moves_the_aliases(
     registry: Registry, config: MlflowConfig, tmp_path: Path
 ) -> None:
@@ -134,7 +127,6 @@ def test_a_rollback_moves_the_aliases(
     assert export(registry, config).changes == 1
 
 
-@needs_mlflow
 @pytest.mark.parametrize(
     "at", ["log_artifact", "create_model_version", "set_registered_model_alias"]
 )
@@ -164,7 +156,6 @@ def test_an_export_that_was_cut_off_is_finished(
     assert export(registry, config).changes == 0
 
 
-@needs_mlflow
 def test_a_model_of_another_registry_is_left_alone(
     registry: Registry, config: MlflowConfig, tmp_path: Path
 ) -> None:
@@ -178,7 +169,6 @@ def test_a_model_of_another_registry_is_left_alone(
     assert told(config) == before
 
 
-@needs_mlflow
 @pytest.mark.enable_socket
 def test_a_server_that_is_off_is_told_by_name(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -193,7 +183,6 @@ def test_a_server_that_is_off_is_told_by_name(
     assert "secret" not in str(caught.value)
 
 
-@needs_mlflow
 @pytest.mark.slow
 def test_a_retraining_exports_by_itself(config: MlflowConfig, tmp_path: Path) -> None:
     asked = values(
@@ -220,7 +209,6 @@ def test_a_retraining_exports_by_itself(config: MlflowConfig, tmp_path: Path) ->
     assert run_stage(workflow, tmp_path / "out", "export").computed == ("export",)
 
 
-@needs_mlflow
 def test_the_command(
     registry: Registry,
     config: MlflowConfig,
