@@ -99,8 +99,8 @@ def test_odd_levels_are_reflected_as_in_the_network(
     initialise(network, 0)
     image = torch.randn(2, 80, 48)
     found = FastNormalisedUNet(network, torch.float32)(image)
-    # What is promised, no less: with five levels a variance is that of two pixels at the lowest, and
-    # the network itself is as far from double precision.
+    # What is promised: with five levels a variance is that of two pixels at the lowest, where
+    # the network itself is nearly as far from double precision.
     assert error(found, network(image)) < 3e-5
     assert not FastNormalisedUNet(network, torch.float32)(torch.zeros(1, 32, 32)).isnan().any()
 
