@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from adaptmr.reconstruction.statistics import Estimate, paired_bootstrap
+from adaptmr.reconstruction.statistics import paired_bootstrap
 from adaptmr.sampling.frame import Positions
 from adaptmr.workflows.benchmark.config import Baseline, BenchmarkConfig
 from adaptmr.workflows.benchmark.examined import METRICS
@@ -42,6 +42,7 @@ BASE = Path(__file__).with_suffix(".yaml")
 KINDS = tuple(product((Positions.POINTS, Positions.LINES), (8, 4)))
 # What the control is compared with; learned masks are for the cohort that has something to learn.
 CONTROL_ROWS = (Baseline.VARIABLE_DENSITY, Baseline.PER_SCAN, Baseline.SEED_CONTROL)
+CHOSEN, LEARNED = "loss-aware", ("loupe", "policy")
 OWN, MEAN = (f"{whose} mask, surrogate trained further" for whose in ("own", "mean"))
 
 
@@ -90,23 +91,34 @@ def configured(setting: Setting, base: BenchmarkConfig, seeds: int) -> Benchmark
     return base.model_copy(update=changed)
 
 
-def psnr_of_own_masks(folder: Path) -> Estimate | None:
-    """What a mask for each slice gains over the mean mask, one network for all, in dB."""
-    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+Slices = dict[tuple[str, str], dict[str, list[tuple[str, float, float]]]]
+"""(method, J) -> seed -> (subject, SSIM, PSNR) of each slice."""
+
+
+def slices_of(folder: Path) -> Slices:
+    """All slices of a setting."""
+    found: Slices = {}
     with (folder / SLICES).open(newline="", encoding="utf-8") as stream:
         for line in csv.DictReader(stream):
-            if line["method"] in (OWN, MEAN):
-                key = (line["method"], line["seed"])
-                found.setdefault(key, []).append((line["subject"], float(line["psnr"])))
-    seeds = sorted({seed for _, seed in found})
-    if not seeds:
+            seeds = found.setdefault((line["method"], line["J"]), {})
+            values = (line["subject"], float(line["ssim"]), float(line["psnr"]))
+            seeds.setdefault(line["seed"], []).append(values)
+    return found
+
+
+def difference(
+    slices: Slices, one: tuple[str, str], other: tuple[str, str], metric: int
+) -> dict[str, Any] | None:
+    """One method minus another, the mean over seeds, in SSIM (1) or PSNR (2)."""
+    if one not in slices or other not in slices:
         return None
-    subjects = [subject for subject, _ in found[OWN, seeds[0]]]
-    own, mean = (
-        np.mean([[value for _, value in found[name, seed]] for seed in seeds], axis=0)
-        for name in (OWN, MEAN)
-    )
-    return paired_bootstrap(own - mean, subjects, seed=0)
+    means = [
+        np.mean([[each[metric] for each in lines] for lines in slices[key].values()], axis=0)
+        for key in (one, other)
+    ]
+    subjects = [subject for subject, *_ in next(iter(slices[one].values()))]
+    found = paired_bootstrap(means[0] - means[1], subjects, seed=0)
+    return {"mean": found.mean, "interval": [found.low, found.high]}
 
 
 def by_subject(out: Path) -> list[list[Any]]:
@@ -135,14 +147,19 @@ def joined(out: Path) -> list[dict[str, Any]]:
         if not folder.is_dir():
             continue
         result = BenchmarkResult.model_validate_json((folder / RESULTS).read_text())
-        own = psnr_of_own_masks(folder)
+        slices = slices_of(folder)
         rooms = {room.J: room.model_dump(mode="json") for room in result.head_room}
         for row in result.rows:
             entry = {"setting": setting.name, **row.model_dump(mode="json")}
             if row.method == "oracle":
                 entry["head_room"] = rooms.get(row.J)
-            if row.method == OWN and own is not None:
-                entry["psnr_over_mean_mask"] = {"mean": own.mean, "interval": [own.low, own.high]}
+            if row.method == OWN:
+                entry["psnr_over_mean_mask"] = difference(slices, (OWN, ""), (MEAN, ""), 2)
+            if row.method == CHOSEN:
+                for learned in LEARNED:
+                    found = difference(slices, (CHOSEN, str(row.J)), (learned, ""), 1)
+                    if found is not None:
+                        entry["differences"][learned] = found
             rows.append(entry)
         print(f"\n{setting.name}: {result.verdict}")
         for row in result.rows:
