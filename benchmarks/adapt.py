@@ -370,7 +370,7 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         cells = [f"{one['shift']}, {one['scans']}", one["method"]]
         for name, places in (("gain", 3), ("source", 3)):
             cells += [shown(one[f"{name}_ssim"], places), shown(one[f"{name}_psnr"], 2)]
-        cells += [f"{one['numbers']:,}", f"{one['bytes'] / 1000:.0f}", f"{one['seconds']:.0f}"]
+        cells += [f"{one['numbers']:,.0f}", f"{one['bytes'] / 1000:.0f}", f"{one['seconds']:.0f}"]
         cells += [shown(one["against_rival"], 3) + (" **best**" if one["best"] else "")]
         print(f"| {' | '.join(cells)} |")
     print()
