@@ -97,21 +97,21 @@ def _planned(cohort: Cohort, split: str) -> list[Entry]:
 
 
 def _heads(data: Path, split: str) -> Iterator[Entry]:
-    for subject, stem in _participants(data / "brains", split):
+    for subject, stem in participants(data / "brains", split):
         path = data / "brains" / f"{stem}_T1w.nii.gz"
         yield Entry("brain", subject, path, None, Orientation.AXIAL)
 
 
 def _brains(data: Path, split: str) -> Iterator[Entry]:
     """The same brains without their heads, one contrast for each volume in turn."""
-    for number, (subject, stem) in enumerate(_participants(data / "brains", split)):
+    for number, (subject, stem) in enumerate(participants(data / "brains", split)):
         contrast = CONTRASTS[1:][number % (len(CONTRASTS) - 1)]
         path = data / "brains" / f"{stem}_tissue.nii.gz"
         yield Entry("brain", subject, path, contrast, Orientation.AXIAL)
 
 
 def _patients(data: Path, split: str) -> Iterator[Entry]:
-    for subject, stem in _participants(data / "tumours", split):
+    for subject, stem in participants(data / "tumours", split):
         for path in sorted((data / "tumours").glob(f"{stem}_*.nii.gz")):
             if path.name.endswith(("_FLAIR.nii.gz", "_T1c.nii.gz")):
                 for orientation in Orientation:
@@ -126,7 +126,7 @@ def _label_maps(data: Path, split: str) -> Iterator[Entry]:
                 yield Entry("head", f"{number:02d}", path, contrast, orientation)
 
 
-def _participants(folder: Path, split: str) -> Iterator[tuple[str, str]]:
+def participants(folder: Path, split: str) -> Iterator[tuple[str, str]]:
     """(subject, first part of the file's name) of a split of ``participants.tsv``."""
     lines = (folder / "participants.tsv").read_text(encoding="utf-8").splitlines()
     names = lines[0].split("\t")
